@@ -1,0 +1,27 @@
+package deps
+
+import (
+	_ "github.com/Masterminds/sprig/v3"
+	_ "github.com/containers/podman/v5/pkg/bindings"
+	_ "github.com/containers/podman/v5/pkg/bindings/containers"
+	_ "github.com/containers/podman/v5/pkg/bindings/images"
+	_ "github.com/containers/podman/v5/pkg/bindings/network"
+	_ "github.com/containers/podman/v5/pkg/bindings/system"
+	_ "github.com/containers/podman/v5/pkg/bindings/volumes"
+	_ "github.com/google/go-cmp/cmp"
+	_ "github.com/google/go-containerregistry/pkg/v1/tarball"
+	_ "github.com/google/go-containerregistry/pkg/v1/layout"
+	_ "github.com/google/go-containerregistry/pkg/v1/mutate"
+	_ "github.com/google/go-containerregistry/pkg/v1/empty"
+	_ "github.com/rogpeppe/go-internal/testscript"
+	_ "github.com/spf13/cobra"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sys/unix"
+	_ "golang.org/x/term"
+	_ "k8s.io/client-go/kubernetes"
+	_ "k8s.io/client-go/dynamic"
+	_ "k8s.io/client-go/tools/clientcmd"
+	_ "k8s.io/client-go/tools/watch"
+	_ "sigs.k8s.io/yaml"
+	_ "go.etcd.io/bbolt"
+)

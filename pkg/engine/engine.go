@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package engine is the port to a rootless container engine: containers,
+// images, networks, exec and copy, and nothing about clusters. Planning,
+// bootstrapping and waiting are written once above it; an adapter below it is
+// a translation of these neutral structs plus a thin API client. Every
+// adapter and the in-memory Fake pass the one suite in enginetest.
+//
+// It must never import an engine's client, os, os/exec or net/http.
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/netip"
+	"time"
+)
+
+// Adapters map their engine's errors onto these; callers use errors.Is.
+var (
+	ErrNotFound    = errors.New("not found")
+	ErrConflict    = errors.New("already exists")
+	ErrUnreachable = errors.New("engine not reachable")
+	ErrPortInUse   = errors.New("host port already in use")
+)
+
+// Engine is one rootless engine.
+type Engine interface {
+	Containers
+	Execer
+	Images
+	Networks
+	// Info describes the engine and what its host delegates to the user.
+	Info(ctx context.Context) (Info, error)
+	// Close releases the connection, and stops a private API service if one
+	// was started for it. The engine's objects stay.
+	Close() error
+}
+
+// Containers is the life of containers. All methods that take an id accept a
+// name too, and wrap ErrNotFound for one that does not exist, except Remove.
+type Containers interface {
+	// CreateContainer makes a container without starting it and returns its
+	// id. It wraps ErrConflict if the name is taken, ErrNotFound if the image
+	// or network does not exist, and leaves nothing behind on error.
+	CreateContainer(ctx context.Context, s ContainerSpec) (id string, err error)
+	// StartContainer starts a created or stopped container; starting a
+	// running one succeeds. It wraps ErrPortInUse if a published host port is taken.
+	StartContainer(ctx context.Context, id string) error
+	// StopContainer sends the stop signal, then kills after grace (rounded up
+	// to seconds). Stopping a stopped container succeeds.
+	StopContainer(ctx context.Context, id string, grace time.Duration) error
+	// RemoveContainer removes by force, together with anonymous volumes.
+	// An absent container is success.
+	RemoveContainer(ctx context.Context, id string) error
+	// ListContainers returns the containers, running or not, that carry every
+	// label of sel (an empty value matches any value), ordered by name.
+	ListContainers(ctx context.Context, sel map[string]string) ([]Container, error)
+	// ContainerLogs writes what the container printed so far (stdout and
+	// stderr in one stream, as far as the engine kept their order).
+	ContainerLogs(ctx context.Context, id string, w io.Writer) error
+}
+
+// Execer acts inside one container.
+type Execer interface {
+	// Exec runs p in a running container and returns its exit code after all
+	// output is drained. Cancelling ctx returns promptly with ctx's error.
+	Exec(ctx context.Context, id string, p Process) (exit int, err error)
+	// CopyIn unpacks an uncompressed tar stream at dir, which must exist.
+	// Works on created, running and stopped containers.
+	CopyIn(ctx context.Context, id, dir string, tar io.Reader) error
+	// CopyOut returns path (a file or directory) as a tar stream; the caller
+	// closes it. It wraps ErrNotFound if path does not exist.
+	CopyOut(ctx context.Context, id, path string) (io.ReadCloser, error)
+}
+
+// Images is the engine's image store.
+type Images interface {
+	// InspectImage wraps ErrNotFound if ref is not in the store.
+	InspectImage(ctx context.Context, ref string) (Image, error)
+	// LoadImage reads an image archive (OCI or docker, not compressed) into the store and returns
+	// the references it has now.
+	LoadImage(ctx context.Context, archive io.Reader) (refs []string, err error)
+	// PullImage fetches ref from its registry.
+	PullImage(ctx context.Context, ref string) error
+	// RemoveImage removes ref; an absent image is success.
+	RemoveImage(ctx context.Context, ref string) error
+}
+
+// Networks is the engine's user-defined bridge networks.
+type Networks interface {
+	// CreateNetwork wraps ErrConflict if the name or the subnet is taken.
+	CreateNetwork(ctx context.Context, n NetworkSpec) error
+	// ListNetworks returns the networks that carry every label of sel (an
+	// empty value matches any value), all networks if sel is empty; ordered by name.
+	ListNetworks(ctx context.Context, sel map[string]string) ([]Network, error)
+	// RemoveNetwork removes by name; an absent network is success.
+	RemoveNetwork(ctx context.Context, name string) error
+}
+
+// Info is what an engine says of itself.
+type Info struct {
+	Name          string   `json:"name"`          // "podman" or "docker"
+	Version       string   `json:"version"`       // server version, e.g. "5.4.2"
+	Rootless      bool     `json:"rootless"`      // false: a rootful engine
+	CgroupVersion int      `json:"cgroupVersion"` // 1 or 2
+	CgroupManager string   `json:"cgroupManager"` // "systemd", "cgroupfs" or ""
+	Controllers   []string `json:"controllers"`   // cgroup v2 controllers that containers can use, sorted
+	OCIRuntime    string   `json:"ociRuntime"`    // default runtime, e.g. "crun"
+	StorageDriver string   `json:"storageDriver"` // e.g. "overlay", "vfs"
+	GraphRoot     string   `json:"graphRoot"`     // where the engine stores images and containers, a path on its host
+	NativeOverlay bool     `json:"nativeOverlay"` // the storage driver uses the kernel's overlayfs (not fuse-overlayfs, not vfs)
+	Socket        string   `json:"socket"`        // how it was reached, for messages
+}
+
+// ContainerSpec describes a container in neutral terms. The zero value of a
+// field means the engine's default.
+type ContainerSpec struct {
+	Name       string            `json:"name"`
+	Image      string            `json:"image"`
+	Hostname   string            `json:"hostname,omitempty"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	Env        map[string]string `json:"env,omitempty"`
+	Entrypoint []string          `json:"entrypoint,omitempty"` // default: the image's
+	Command    []string          `json:"command,omitempty"`    // default: the image's
+
+	Privileged bool `json:"privileged,omitempty"`
+	// Systemd says that the container's init is systemd (Podman sets up what it wants; on Docker it changes nothing).
+	Systemd bool `json:"systemd,omitempty"`
+	// CgroupNS is "private" or "host".
+	CgroupNS string `json:"cgroupNS,omitempty"`
+	// PidsLimit: nil is the engine's default, 0 and below is no limit.
+	PidsLimit *int64 `json:"pidsLimit,omitempty"`
+
+	Tmpfs   map[string]string `json:"tmpfs,omitempty"`   // path -> options, e.g. "/tmp" -> ""
+	Volumes []string          `json:"volumes,omitempty"` // container paths that get an anonymous volume
+	Mounts  []BindMount       `json:"mounts,omitempty"`
+	Devices []string          `json:"devices,omitempty"` // host paths, same path inside
+	Sysctls map[string]string `json:"sysctls,omitempty"`
+
+	Network string        `json:"network,omitempty"` // a user-defined network's name
+	IP      netip.Addr    `json:"ip,omitzero"`       // static address in Network
+	Aliases []string      `json:"aliases,omitempty"` // further DNS names in Network
+	Ports   []PortMapping `json:"ports,omitempty"`
+
+	StopSignal string `json:"stopSignal,omitempty"`
+	// RestartPolicy is "", "no", "on-failure" or "unless-stopped".
+	RestartPolicy string `json:"restartPolicy,omitempty"`
+}
+
+// BindMount mounts a host path.
+type BindMount struct {
+	Source   string `json:"source"`
+	Target   string `json:"target"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
+}
+
+// PortMapping publishes a container port on the host.
+type PortMapping struct {
+	HostIP        netip.Addr `json:"hostIP"`
+	HostPort      uint16     `json:"hostPort"`
+	ContainerPort uint16     `json:"containerPort"`
+	Protocol      string     `json:"protocol"` // "tcp", "udp" or "sctp"
+}
+
+// Container is a container as the engine reports it.
+type Container struct {
+	ID       string            `json:"id"`
+	Name     string            `json:"name"`
+	Image    string            `json:"image"`
+	Labels   map[string]string `json:"labels"`
+	State    State             `json:"state"`
+	ExitCode int               `json:"exitCode"`
+	IP       netip.Addr        `json:"ip,omitzero"` // in its (first) user-defined network, if known
+	Ports    []PortMapping     `json:"ports"`
+	Created  time.Time         `json:"created"`
+}
+
+// State is a container's state.
+type State string
+
+// The states that rk tells apart.
+const (
+	StateCreated State = "created"
+	StateRunning State = "running"
+	StateExited  State = "exited"
+	StateOther   State = "other" // paused, removing, dead …
+)
+
+// Process is a command to run in a container.
+type Process struct {
+	Argv   []string
+	Env    map[string]string
+	User   string    // default: root
+	Dir    string    // default: the image's
+	Stdin  io.Reader // nil: no standard input
+	Stdout io.Writer // nil: discarded
+	Stderr io.Writer // nil: discarded
+}
+
+// Image is an image in the engine's store.
+type Image struct {
+	ID     string            `json:"id"`
+	Labels map[string]string `json:"labels"`
+	Size   int64             `json:"size"` // bytes
+	Arch   string            `json:"arch"` // GOARCH
+}
+
+// NetworkSpec describes a bridge network.
+type NetworkSpec struct {
+	Name   string            `json:"name"`
+	Subnet netip.Prefix      `json:"subnet"`
+	Labels map[string]string `json:"labels,omitempty"`
+	MTU    int               `json:"mtu,omitempty"` // 0: the engine's default
+}
+
+// Network is a network as the engine reports it.
+type Network struct {
+	Name    string            `json:"name"`
+	Subnets []netip.Prefix    `json:"subnets"`
+	Labels  map[string]string `json:"labels"`
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"net/netip"
+
+	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/pki"
+)
+
+// Facts is everything measured, random or from the clock that a plan depends
+// on. It is gathered at the edge, so that Make stays pure.
+type Facts struct {
+	Engine engine.Info `json:"engine"`
+	// Subnet is a free subnet for the cluster's engine network, at most a /24.
+	Subnet netip.Prefix `json:"subnet"`
+	// APIPort is a free port of the host for the Kubernetes API; used where
+	// the config does not fix one.
+	APIPort uint16 `json:"apiPort"`
+	// MTU of the interface with the default route in the engine's network
+	// namespace, in bytes; 0 if unknown.
+	MTU int `json:"mtu"`
+	// Image is the node image that will be used, as the engine reports it.
+	Image ImageFacts `json:"image"`
+}
+
+// ImageFacts is what a node image says of itself through its labels.
+type ImageFacts struct {
+	Ref               string            `json:"ref"`
+	ID                string            `json:"id,omitempty"`
+	KubernetesVersion string            `json:"kubernetesVersion"` // e.g. "v1.36.3"
+	Images            map[string]string `json:"images"`            // short name (etcd, coredns, pause, flannel …) -> reference in the node
+}
+
+// Plan is a whole cluster as a value: what `rk create cluster --dry-run`
+// prints. It holds no secret: keys are made when it is carried out.
+type Plan struct {
+	Cluster           string             `json:"cluster"`
+	KubernetesVersion string             `json:"kubernetesVersion"`
+	Image             string             `json:"image"`
+	CgroupMode        CgroupMode         `json:"cgroupMode"`
+	Network           engine.NetworkSpec `json:"network"`
+	PodSubnet         netip.Prefix       `json:"podSubnet"`
+	ServiceSubnet     netip.Prefix       `json:"serviceSubnet"`
+	// APIServer is where the API is reached from the host.
+	APIServer netip.AddrPort `json:"apiServer"`
+	// CAs are the certificate authorities of the cluster, and of every node's leaf certificates.
+	CAs   []pki.CA `json:"certificateAuthorities"`
+	Nodes []Node   `json:"nodes"` // ordered; Nodes[0] is the first control plane
+	// Addons are manifests applied once the API serves, in this order.
+	Addons []Addon `json:"addons"`
+	// Admin is the user's own client certificate for the kubeconfig.
+	Admin    pki.Kubeconfig `json:"admin"`
+	Warnings []string       `json:"warnings,omitempty"`
+}
+
+// CgroupMode says whether nodes can use cgroup controllers.
+type CgroupMode string
+
+// The two modes of DESIGN.md section 4.
+const (
+	CgroupDelegated CgroupMode = "delegated"
+	CgroupNone      CgroupMode = "none"
+)
+
+// Node is one node: its container and every file that is in it when it starts.
+type Node struct {
+	Name      string               `json:"name"`
+	Role      string               `json:"role"` // "control-plane" or "worker"
+	IP        netip.Addr           `json:"ip"`
+	PodCIDR   netip.Prefix         `json:"podCIDR"`
+	Labels    map[string]string    `json:"labels,omitempty"` // Kubernetes node labels
+	Taints    []Taint              `json:"taints,omitempty"`
+	Container engine.ContainerSpec `json:"container"`
+	Files     []File               `json:"files"`
+	// Keys, certificates and kubeconfigs that are made for this node.
+	Certificates []pki.Certificate `json:"certificates,omitempty"`
+	Kubeconfigs  []pki.Kubeconfig  `json:"kubeconfigs"`
+}
+
+// Taint is a Kubernetes node taint.
+type Taint struct {
+	Key    string `json:"key"`
+	Value  string `json:"value,omitempty"`
+	Effect string `json:"effect"`
+}
+
+// File is a rendered file.
+type File struct {
+	Path    string `json:"path"` // absolute
+	Mode    uint32 `json:"mode"` // permission bits
+	Content string `json:"content"`
+}
+
+// Addon is a set of Kubernetes objects, as multi-document YAML.
+type Addon struct {
+	Name     string `json:"name"`
+	Manifest string `json:"manifest"`
+}
