@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cluster holds the use-cases: create, delete, list. It carries out a
+// plan on an engine, step by step, and finds clusters again by engine labels
+// alone: there is no state file.
+//
+// It must never import cli, ui, or an engine adapter.
+package cluster
+
+import (
+	"time"
+
+	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/step"
+)
+
+// CreateOptions rule Create.
+type CreateOptions struct {
+	Reporter step.Reporter
+	// Retain keeps what was made when creation fails.
+	Retain bool
+	// Wait bounds the wait for Ready nodes and available add-ons; 0 does not
+	// wait for them (the API serves and all objects are applied on return).
+	Wait time.Duration
+	// Kubeconfig is the file to write; empty follows kubectl's rules
+	// ($KUBECONFIG, then ~/.kube/config).
+	Kubeconfig string
+	// Env looks up environment variables (os.Getenv).
+	Env func(string) string
+}
+
+// Created is what Create made.
+type Created struct {
+	Kubeconfig string // file that was written
+	Context    string // "rk-NAME"
+}
+
+// DeleteOptions rule Delete.
+type DeleteOptions struct {
+	Reporter   step.Reporter
+	Kubeconfig string // as in CreateOptions
+	Env        func(string) string
+}
+
+// Cluster is a cluster as found by its labels.
+type Cluster struct {
+	Name              string `json:"name"`
+	KubernetesVersion string `json:"kubernetesVersion"`
+	// Status is "running", "partly running", "stopped" or "incomplete" (a network without nodes).
+	Status    string    `json:"status"`
+	APIServer string    `json:"apiServer,omitempty"` // host address, e.g. "127.0.0.1:41231"
+	Nodes     []Node    `json:"nodes"`
+	Created   time.Time `json:"created"`
+}
+
+// Node is a node of a cluster as found by its labels.
+type Node struct {
+	Name    string       `json:"name"`
+	Cluster string       `json:"cluster"`
+	Role    string       `json:"role"`
+	State   engine.State `json:"state"`
+	IP      string       `json:"ip,omitempty"`
+	Image   string       `json:"image"`
+}
+
+// Labels of everything that belongs to a cluster. Own keys, so that kind's
+// `delete clusters --all` never touches these.
+const (
+	LabelCluster           = "io.rk.cluster"
+	LabelRole              = "io.rk.role"
+	LabelKubernetesVersion = "io.rk.kubernetes-version"
+)
