@@ -62,11 +62,3 @@ type Node struct {
 	IP      string       `json:"ip,omitempty"`
 	Image   string       `json:"image"`
 }
-
-// Labels of everything that belongs to a cluster. Own keys, so that kind's
-// `delete clusters --all` never touches these.
-const (
-	LabelCluster           = "io.rk.cluster"
-	LabelRole              = "io.rk.role"
-	LabelKubernetesVersion = "io.rk.kubernetes-version"
-)
