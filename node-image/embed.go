@@ -11,5 +11,5 @@ import "embed"
 
 // FS holds versions.yaml and parts/NAME.mod with parts/NAME.sum.
 //
-//go:embed versions.yaml parts
+//go:embed versions.yaml parts/*.mod parts/*.sum
 var FS embed.FS
