@@ -15,14 +15,16 @@ import (
 // Undo reverts what a step did. It runs with a fresh, bounded context.
 type Undo func(ctx context.Context) error
 
-// Step is one unit of work.
+// Step is one unit of work, or a group made by Parallel.
 type Step struct {
 	ID      string        // stable, e.g. "node/demo-worker"
 	Title   string        // what a user reads, e.g. "Starting nodes"
 	Timeout time.Duration // 0: none of its own
 	// Do does the work. Its Undo may be non-nil together with an error, so
-	// that partial work is undone too.
+	// that partial work is undone too. It returns promptly once ctx is done.
 	Do func(ctx context.Context) (Undo, error)
+
+	group *group // of Parallel; Do is nil then
 }
 
 // State is where a step stands.
@@ -35,8 +37,8 @@ const (
 	Done     State = "done"
 	Failed   State = "failed"
 	Undoing  State = "undoing"
-	Undone   State = "undone"
-	Kept     State = "kept" // Retain: the undo was not run
+	Undone   State = "undone" // Event.Err is set if the undo did not succeed
+	Kept     State = "kept"   // Retain: the undo was not run
 )
 
 // Event is one piece of progress.
@@ -59,6 +61,7 @@ type Options struct {
 	RollbackTimeout time.Duration // for each undo; 0: one minute
 	// OnFailure runs after a failure and before any undo, with a fresh
 	// bounded context, to collect evidence while it exists. It may return an
-	// error that enriches the first cause; nil leaves it as it is.
+	// error that enriches the first cause by wrapping it; nil leaves it as it
+	// is. An error that does not wrap the cause is put after it.
 	OnFailure func(ctx context.Context, cause error) error
 }
