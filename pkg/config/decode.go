@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	yaml "go.yaml.in/yaml/v3"
+)
+
+// decoder turns YAML nodes into the types of this package and collects every
+// error on the way. The usual decoders either stop at the first error or
+// forget where in the file a value came from.
+type decoder struct{ errs Errors }
+
+func (d *decoder) fail(n *yaml.Node, path, format string, args ...any) {
+	d.errs = append(d.errs, Error{Path: path, Line: n.Line, Message: fmt.Sprintf(format, args...)})
+}
+
+// value decodes n into v. A null leaves v as it is: "nodes:" without a value
+// is the same as no such line.
+func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
+	n = resolve(n)
+	if isNull(n) {
+		return
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		d.structure(n, v, path)
+	case reflect.Slice:
+		d.slice(n, v, path)
+	case reflect.Map:
+		d.stringMap(n, v, path)
+	case reflect.Int:
+		d.integer(n, v, path)
+	case reflect.String:
+		if s, ok := d.text(n, path); ok {
+			v.SetString(s)
+		}
+	default:
+		panic(fmt.Sprintf("config: no decoder for %s at %s", v.Type(), path)) // a field of a new kind was added without one
+	}
+}
+
+func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.MappingNode {
+		d.fail(n, path, "must be a mapping of fields, not %s", describe(n))
+		return
+	}
+	fields := fieldNames(v.Type())
+	d.eachKey(n, path, func(key, value *yaml.Node) {
+		i := slices.Index(fields, key.Value)
+		if i < 0 {
+			d.fail(key, join(path, key.Value), "unknown field%s", suggestion(key.Value, path, fields))
+			return
+		}
+		d.value(value, v.Field(i), join(path, key.Value))
+	})
+}
+
+func (d *decoder) slice(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.SequenceNode {
+		d.fail(n, path, "must be a list, not %s", describe(n))
+		return
+	}
+	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
+	for i, item := range n.Content {
+		p := fmt.Sprintf("%s[%d]", path, i)
+		if isNull(resolve(item)) {
+			d.fail(item, p, "is empty")
+			continue
+		}
+		d.value(item, v.Index(i), p)
+	}
+}
+
+func (d *decoder) stringMap(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.MappingNode {
+		d.fail(n, path, "must be a mapping of strings, not %s", describe(n))
+		return
+	}
+	v.Set(reflect.MakeMapWithSize(v.Type(), len(n.Content)/2))
+	d.eachKey(n, path, func(key, value *yaml.Node) {
+		value = resolve(value)
+		s, ok := "", true
+		if !isNull(value) {
+			s, ok = d.text(value, fmt.Sprintf("%s[%s]", path, key.Value))
+		}
+		if ok {
+			v.SetMapIndex(reflect.ValueOf(key.Value), reflect.ValueOf(s))
+		}
+	})
+}
+
+// eachKey calls f for each pair of a mapping, once for each key.
+func (d *decoder) eachKey(n *yaml.Node, path string, f func(key, value *yaml.Node)) {
+	lines := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key := resolve(n.Content[i])
+		switch {
+		case key.Kind != yaml.ScalarNode:
+			d.fail(n.Content[i], path, "a field name must be a plain string, not %s", describe(key))
+		case key.ShortTag() == "!!merge":
+			d.fail(key, path, "merge keys (<<) are not supported; write the fields out")
+		case lines[key.Value] != 0:
+			d.fail(key, join(path, key.Value), "is there twice, first in line %d", lines[key.Value])
+		default:
+			lines[key.Value] = key.Line
+			f(key, n.Content[i+1])
+		}
+	}
+}
+
+func (d *decoder) integer(n *yaml.Node, v reflect.Value, path string) {
+	var i int
+	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" || n.Decode(&i) != nil {
+		d.fail(n, path, "must be a whole number, not %s", describe(n))
+		return
+	}
+	if i == 0 && path != "networking.apiServerPort" { // there, 0 means a free port, as if it were left out
+		d.fail(n, path, "must be at least 1; leave the field out for its default")
+		return
+	}
+	v.SetInt(int64(i))
+}
+
+func (d *decoder) text(n *yaml.Node, path string) (string, bool) {
+	switch {
+	case n.Kind != yaml.ScalarNode:
+		d.fail(n, path, "must be a string, not %s", describe(n))
+	case n.ShortTag() != "!!str":
+		d.fail(n, path, "must be a string, not %s; put it in quotes: %q", describe(n), n.Value)
+	default:
+		return n.Value, true
+	}
+	return "", false
+}
+
+// fieldNames returns the names of a struct's fields in the file, by field index.
+func fieldNames(t reflect.Type) []string {
+	names := make([]string, t.NumField())
+	for i := range names {
+		names[i], _, _ = strings.Cut(t.Field(i).Tag.Get("json"), ",")
+	}
+	return names
+}
+
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+// suggestion names what may have been meant by an unknown field: one of the
+// same place that is spelt alike, else one of the same name elsewhere, else
+// lists the fields of the place.
+func suggestion(name, path string, fields []string) string {
+	best, least := "", 3
+	for _, f := range fields {
+		if dist := distance(strings.ToLower(name), strings.ToLower(f)); dist < least && dist < len(f)/2+1 {
+			best, least = f, dist
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("; did you mean %q?", best)
+	}
+	for _, p := range allPaths(reflect.TypeFor[Cluster](), "") {
+		if at, last := p[:strings.LastIndex(p, ".")+1], p[strings.LastIndex(p, ".")+1:]; strings.EqualFold(last, name) && at != path+"." {
+			return fmt.Sprintf("; did you mean %q?", p)
+		}
+	}
+	return "; known here: " + strings.Join(fields, ", ")
+}
+
+// allPaths returns the path of every field below t, as docs/config.md writes
+// them: "networking.podSubnet", "nodes[].role".
+func allPaths(t reflect.Type, prefix string) []string {
+	var paths []string
+	for i, name := range fieldNames(t) {
+		p := join(prefix, name)
+		paths = append(paths, p)
+		switch ft := t.Field(i).Type; {
+		case ft.Kind() == reflect.Struct:
+			paths = append(paths, allPaths(ft, p)...)
+		case ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct:
+			paths = append(paths, allPaths(ft.Elem(), p+"[]")...)
+		}
+	}
+	return paths
+}
+
+// distance is the number of single-character insertions, deletions and
+// replacements between two words (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replace := diagonal
+			if a[i] != b[j] {
+				replace++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

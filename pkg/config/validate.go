@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/distribution/reference"
+	"k8s.io/apimachinery/pkg/api/validate/content"
+)
+
+// MaxNameLength of a cluster, in characters. A host name has at most 63
+// (RFC 1123): this leaves room for "-control-plane" and a number.
+const MaxNameLength = 40
+
+// Sizes of subnets, as lengths of their prefixes.
+const (
+	podBitsPerNode = 24 // kube-controller-manager's --node-cidr-mask-size, its default
+	minServiceBits = 12 // kube-apiserver takes at most 20 bits (cmd/kube-apiserver/app/options/validation.go)
+	maxServiceBits = 27 // the DNS Service is the 10th address, and there must be room for others
+	minNodeBits    = 24
+	maxNodeBits    = 29
+	reservedPerNet = 3 // of a node subnet: network, gateway, broadcast
+	maxPort        = 65535
+	minPodBits     = 8
+)
+
+// Validate reports everything that is wrong with c, which must have been
+// through [Default], as [Errors]; nil if nothing is.
+func Validate(c Cluster) error {
+	var errs Errors
+	if c.APIVersion != APIVersion {
+		errs.add("apiVersion", "%q is not known to this version of rk; write: %s", c.APIVersion, APIVersion)
+	}
+	if c.Kind != Kind {
+		errs.add("kind", "%q is not known; write: %s", c.Kind, Kind)
+	}
+	errs.name(c.Name)
+	errs.images(c)
+	errs.nodes(c.Nodes)
+	errs.networking(c.Networking, countNodes(c.Nodes))
+	errs.oneOf("cgroups", c.Cgroups, "auto", "delegated", "none")
+	return errs.orNil()
+}
+
+// ValidateName reports what is wrong with a cluster name, nil if nothing is.
+func ValidateName(name string) error {
+	var errs Errors
+	errs.name(name)
+	return errs.orNil()
+}
+
+var nameRe = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+
+func (e *Errors) name(name string) {
+	switch {
+	case len(name) > MaxNameLength:
+		e.add("name", "%q has %d characters; at most %d are allowed, so that names of nodes are valid host names", name, len(name), MaxNameLength)
+	case !nameRe.MatchString(name):
+		e.add("name", "%q must consist of lower-case letters, digits and '-', and start and end with a letter or digit", name)
+	}
+}
+
+var versionRe = regexp.MustCompile(`^v[1-9][0-9]*\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?$`)
+
+func (e *Errors) images(c Cluster) {
+	v := c.KubernetesVersion
+	if v != "" && !versionRe.MatchString(v) {
+		e.add("kubernetesVersion", "%q is not a full version; write it like %s", v, DefaultKubernetesVersion)
+	}
+	if derived := c.Image == NodeImage(v); !derived {
+		if v != "" {
+			e.add("kubernetesVersion", "cannot be given together with image: the image holds one version")
+		}
+		e.image("image", c.Image)
+	}
+	for i, n := range c.Nodes {
+		if n.Image != "" {
+			e.image(fmt.Sprintf("nodes[%d].image", i), n.Image)
+		}
+	}
+}
+
+func (e *Errors) image(path, ref string) {
+	if _, err := reference.ParseNormalizedNamed(ref); err == nil {
+		return
+	}
+	if strings.HasPrefix(ref, "/") || strings.HasPrefix(ref, ".") || strings.HasSuffix(ref, ".tar") {
+		e.add(path, "%q is a file; load it into the engine first, or give it to 'rk create cluster --image'", ref)
+		return
+	}
+	e.add(path, "%q is not an image reference; write it like %s", ref, NodeImage(DefaultKubernetesVersion))
+}
+
+func (e *Errors) oneOf(path, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		last := len(allowed) - 1
+		e.add(path, "%q is not known; write %s or %s", value, strings.Join(allowed[:last], ", "), allowed[last])
+	}
+}
+
+func (e *Errors) nodes(nodes []Node) {
+	controlPlanes := 0
+	for i, n := range nodes {
+		path := fmt.Sprintf("nodes[%d]", i)
+		if n.Role == "" {
+			e.add(path+".role", "is required; write %s or %s", RoleControlPlane, RoleWorker)
+		} else {
+			e.oneOf(path+".role", n.Role, RoleControlPlane, RoleWorker)
+		}
+		if n.Count < 1 {
+			e.add(path+".count", "%d must be at least 1", n.Count)
+		}
+		if n.Role == RoleControlPlane {
+			controlPlanes += n.Count
+		}
+		e.labels(path+".labels", n.Labels)
+		e.taints(path+".taints", n.Taints)
+	}
+	switch {
+	case controlPlanes < 1:
+		e.add("nodes", "no node has the role %s; a cluster needs one", RoleControlPlane)
+	case controlPlanes > 1:
+		e.add("nodes", "%d control planes; this version of rk makes clusters with one (several need a highly available endpoint, which comes later)", controlPlanes)
+	}
+}
+
+func countNodes(nodes []Node) int {
+	sum := 0
+	for _, n := range nodes {
+		sum += max(n.Count, 0)
+	}
+	return sum
+}
+
+// kubeletLabels are set by each kubelet, from what it finds
+// (k8s.io/api/core/v1/well_known_labels.go); a fixed value would be wrong or undone.
+var kubeletLabels = []string{"kubernetes.io/hostname", "kubernetes.io/os", "kubernetes.io/arch"}
+
+func (e *Errors) labels(path string, labels map[string]string) {
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		p := fmt.Sprintf("%s[%s]", path, k)
+		e.addAll(p, "label key", content.IsLabelKey(k))
+		e.addAll(p, "label value", content.IsLabelValue(labels[k]))
+		if slices.Contains(kubeletLabels, k) {
+			e.add(p, "is set by the node itself")
+		}
+	}
+}
+
+func (e *Errors) taints(path string, taints []Taint) {
+	seen := map[[2]string]bool{}
+	for i, t := range taints {
+		p := fmt.Sprintf("%s[%d]", path, i)
+		if t.Key == "" {
+			e.add(p+".key", "is required")
+		} else {
+			e.addAll(p+".key", "taint key", content.IsLabelKey(t.Key))
+		}
+		e.addAll(p+".value", "taint value", content.IsLabelValue(t.Value))
+		if t.Effect == "" {
+			e.add(p+".effect", "is required; write NoSchedule, PreferNoSchedule or NoExecute")
+		} else {
+			e.oneOf(p+".effect", t.Effect, "NoSchedule", "PreferNoSchedule", "NoExecute")
+		}
+		if id := [2]string{t.Key, t.Effect}; seen[id] {
+			e.add(p, "there are two taints with key %q and effect %q", t.Key, t.Effect)
+		} else {
+			seen[id] = true
+		}
+	}
+}
+
+// examplesRe is how Kubernetes' validation ends a message: with examples and a regular expression.
+var examplesRe = regexp.MustCompile(`\s*\(e\.g\. .*?regex used for validation is '[^']*'\)`)
+
+// addAll adds what Kubernetes' own validation says about a value.
+func (e *Errors) addAll(path, what string, messages []string) {
+	for _, m := range messages {
+		e.add(path, "is not a valid %s: %s", what, examplesRe.ReplaceAllString(m, ""))
+	}
+}
+
+func (e *Errors) networking(n Networking, nodes int) {
+	const at = "networking."
+	pods, podsOK := e.subnet(at+"podSubnet", n.PodSubnet, minPodBits, podBitsPerNode)
+	if podsOK {
+		if room := 1 << (podBitsPerNode - pods.Bits()); nodes > room {
+			e.add(at+"podSubnet", "%s has room for %d nodes (a /%d for each), but there are %d", pods, room, podBitsPerNode, nodes)
+		}
+	}
+	services, servicesOK := e.subnet(at+"serviceSubnet", n.ServiceSubnet, minServiceBits, maxServiceBits)
+	if podsOK && servicesOK && pods.Overlaps(services) {
+		e.add(at+"serviceSubnet", "%s overlaps podSubnet %s", services, pods)
+	}
+	if n.NodeSubnet != "" {
+		if own, ok := e.subnet(at+"nodeSubnet", n.NodeSubnet, minNodeBits, maxNodeBits); ok {
+			e.nodeSubnet(own, nodes)
+			if podsOK && own.Overlaps(pods) {
+				e.add(at+"nodeSubnet", "%s overlaps podSubnet %s", own, pods)
+			}
+			if servicesOK && own.Overlaps(services) {
+				e.add(at+"nodeSubnet", "%s overlaps serviceSubnet %s", own, services)
+			}
+		}
+	} else if room := hosts(minNodeBits); nodes > room {
+		e.add("nodes", "%d nodes; at most %d have an address in a cluster's network", nodes, room)
+	}
+	e.apiServer(n)
+	if n.KubeProxyMode == "ipvs" {
+		e.add(at+"kubeProxyMode", "%q is deprecated by Kubernetes and not supported by rk; write iptables or nftables", n.KubeProxyMode)
+	} else {
+		e.oneOf(at+"kubeProxyMode", n.KubeProxyMode, "iptables", "nftables")
+	}
+}
+
+func (e *Errors) nodeSubnet(p netip.Prefix, nodes int) {
+	if room := hosts(p.Bits()); nodes > room {
+		e.add("networking.nodeSubnet", "%s has addresses for %d nodes, but there are %d", p, room, nodes)
+	}
+}
+
+// hosts is how many nodes have an address in a subnet.
+func hosts(bits int) int { return 1<<(32-bits) - reservedPerNet }
+
+func (e *Errors) apiServer(n Networking) {
+	const at = "networking."
+	switch addr, err := netip.ParseAddr(n.APIServerAddress); {
+	case err != nil:
+		e.add(at+"apiServerAddress", "%q is not an IP address; write it like %s", n.APIServerAddress, DefaultAPIServerAddress)
+	case !addr.Is4():
+		e.add(at+"apiServerAddress", "%s is IPv6, which this version of rk does not support; use an IPv4 address such as %s", addr, DefaultAPIServerAddress)
+	case addr.IsMulticast():
+		e.add(at+"apiServerAddress", "%s is a multicast address", addr)
+	}
+	if n.APIServerPort < 0 || n.APIServerPort > maxPort {
+		e.add(at+"apiServerPort", "%d must be from 1 to %d, or 0 for a free one", n.APIServerPort, maxPort)
+	}
+}
+
+// subnet parses an IPv4 subnet of /least to /most. Whatever is wrong is
+// added, and ok is false.
+func (e *Errors) subnet(path, s string, least, most int) (p netip.Prefix, ok bool) {
+	p, err := netip.ParsePrefix(s)
+	switch {
+	case strings.Contains(s, ","), err == nil && !p.Addr().Is4():
+		e.add(path, "%q: IPv6 and dual stack are not supported by this version of rk; use one IPv4 subnet", s)
+	case err != nil:
+		e.add(path, "%q is not a subnet; write it like %s", s, DefaultPodSubnet)
+	case p.Masked() != p:
+		e.add(path, "%q has bits set behind its prefix; did you mean %s?", s, p.Masked())
+	case p.Bits() < least || p.Bits() > most:
+		e.add(path, "%q must be a /%d to a /%d", s, least, most)
+	case p.Addr().IsLoopback(), p.Addr().IsMulticast(), p.Addr().IsLinkLocalUnicast(), p.Overlaps(netip.MustParsePrefix("0.0.0.0/8")):
+		e.add(path, "%q cannot be used: it is loopback, link-local, multicast or reserved; take a private one, for example in 10.0.0.0/8", s)
+	default:
+		return p, true
+	}
+	return netip.Prefix{}, false
+}
