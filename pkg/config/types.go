@@ -50,8 +50,9 @@ type Node struct {
 	Image string `json:"image,omitempty"`
 	// Labels of the Kubernetes node objects.
 	Labels map[string]string `json:"labels,omitempty"`
-	// Taints of the Kubernetes node objects, beside the one that control
-	// planes carry where there are workers.
+	// Taints of the Kubernetes node objects; default: none for workers, and
+	// for control planes "node-role.kubernetes.io/control-plane:NoSchedule"
+	// where there are workers. A list, also an empty one, replaces that.
 	Taints []Taint `json:"taints,omitempty"`
 }
 
