@@ -241,6 +241,29 @@ func (a *Authorities) Kubeconfig(k Kubeconfig) ([]byte, error) {
 	return yaml.Marshal(doc)
 }
 
+// ClusterInfo makes the manifest of the ConfigMap kube-public/cluster-info, by
+// which kubeadm join finds and verifies a cluster; the controller manager
+// signs it for each bootstrap token.
+func (a *Authorities) ClusterInfo(server string) (manifest string, err error) {
+	caPEM, err := a.Certificate(ClusterCA)
+	if err != nil {
+		return "", err
+	}
+	kubeconfig, err := yaml.Marshal(map[string]any{
+		"apiVersion": "v1", "kind": "Config", "preferences": map[string]any{}, "contexts": nil, "current-context": "", "users": nil,
+		"clusters": []any{map[string]any{"name": "", "cluster": map[string]any{"server": server, "certificate-authority-data": caPEM}}},
+	})
+	if err != nil {
+		return "", err
+	}
+	out, err := yaml.Marshal(map[string]any{
+		"apiVersion": "v1", "kind": "ConfigMap",
+		"metadata": map[string]any{"name": "cluster-info", "namespace": "kube-public"},
+		"data":     map[string]any{"kubeconfig": string(kubeconfig)},
+	})
+	return string(out), err
+}
+
 // ClusterCA is the name of the authority that signs API server and client certificates.
 const ClusterCA = "ca"
 

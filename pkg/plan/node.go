@@ -18,7 +18,9 @@ import (
 )
 
 const (
-	pkiDir       = "/etc/kubernetes/pki"
+	pkiDir = "/etc/kubernetes/pki"
+	// ClusterCAFile is where every node has the cluster CA's certificate.
+	ClusterCAFile = pkiDir + "/ca.crt"
 	kubeletDir   = VarSeed + "/lib/kubelet"
 	frontProxyCA = "front-proxy-ca"
 	etcdCA       = "etcd-ca"

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/kube"
+	"github.com/rootless-kubernetes/rk/pkg/node"
+	"github.com/rootless-kubernetes/rk/pkg/pki"
+	"github.com/rootless-kubernetes/rk/pkg/plan"
+	"github.com/rootless-kubernetes/rk/pkg/problem"
+	"github.com/rootless-kubernetes/rk/pkg/step"
+)
+
+// Create carries out a plan. On failure nothing of the cluster is left,
+// unless o.Retain. Errors hold a problem.Problem; a failure after the first
+// node was started also holds an *Evidence with the nodes' own words.
+func Create(ctx context.Context, eng engine.Engine, p *plan.Plan, o CreateOptions) (*Created, error) {
+	if err := checkNew(ctx, eng, p.Cluster); err != nil {
+		return nil, err
+	}
+	c := &creation{engine: eng, plan: p, options: o, now: time.Now()}
+	if err := c.makeKeys(); err != nil {
+		return nil, err
+	}
+	steps := []step.Step{
+		c.networkStep(),
+		step.Parallel("nodes", "Starting nodes", 0, c.nodeSteps()...),
+		{ID: "api", Title: "Starting the control plane", Timeout: apiTimeout(o.Wait), Do: c.guarded(c.waitAPI)},
+		{ID: "addons", Title: "Applying add-ons", Timeout: apiTimeout(o.Wait), Do: c.guarded(c.apply)},
+	}
+	if o.Wait > 0 {
+		steps = append(steps, step.Step{
+			ID: "ready", Title: "Waiting for nodes and DNS", Timeout: o.Wait, Do: c.guarded(c.waitReady),
+		})
+	}
+	steps = append(steps, c.kubeconfigStep())
+	err := step.Run(ctx, o.Reporter, steps, step.Options{Retain: o.Retain, OnFailure: c.evidence})
+	if err != nil {
+		return nil, err
+	}
+	return &Created{Kubeconfig: c.kubeconfigPath, Context: p.Admin.Context}, nil
+}
+
+// apiTimeout bounds the start of the control plane: at least five minutes,
+// more if the user waits longer for the whole.
+func apiTimeout(wait time.Duration) time.Duration { return max(wait, 5*time.Minute) }
+
+// creation is the state of one Create.
+type creation struct {
+	engine  engine.Engine
+	plan    *plan.Plan
+	options CreateOptions
+	now     time.Time
+
+	keys           *pki.Authorities
+	bootstrap      []byte // kubeconfig of system:masters, for rk alone and never written
+	admin          []byte // the user's kubeconfig
+	client         *kube.Client
+	kubeconfigPath string
+}
+
+func (c *creation) makeKeys() (err error) {
+	if c.keys, err = pki.New(c.plan.CAs, c.now, rand.Reader); err != nil {
+		return err
+	}
+	bootstrap := c.plan.Admin
+	bootstrap.CommonName, bootstrap.Organizations = "rk-bootstrap", []string{"system:masters"}
+	if c.bootstrap, err = c.keys.Kubeconfig(bootstrap); err != nil {
+		return err
+	}
+	if c.admin, err = c.keys.Kubeconfig(c.plan.Admin); err != nil {
+		return err
+	}
+	c.client, err = kube.Connect(c.bootstrap)
+	return err
+}
+
+func (c *creation) networkStep() step.Step {
+	return step.Step{ID: "network", Title: "Creating the network", Timeout: time.Minute, Do: func(ctx context.Context) (step.Undo, error) {
+		spec := c.plan.Network
+		undo := func(ctx context.Context) error { return removeNetwork(ctx, c.engine, c.plan.Cluster, spec.Name) }
+		err := c.engine.CreateNetwork(ctx, spec)
+		if errors.Is(err, engine.ErrConflict) {
+			return nil, problem.SubnetClash.Wrap(err)
+		}
+		return undo, engineError(err)
+	}}
+}
+
+func (c *creation) nodeSteps() []step.Step {
+	steps := make([]step.Step, len(c.plan.Nodes))
+	for i, n := range c.plan.Nodes {
+		steps[i] = step.Step{ID: "node/" + n.Name, Title: n.Name, Timeout: 5 * time.Minute, Do: func(ctx context.Context) (step.Undo, error) {
+			return c.startNode(ctx, n)
+		}}
+	}
+	return steps
+}
+
+// startNode makes a node's container, puts its files in and starts it. The
+// keys are made while the engine makes the container.
+func (c *creation) startNode(ctx context.Context, n plan.Node) (step.Undo, error) {
+	undo := func(ctx context.Context) error { return removeContainer(ctx, c.engine, c.plan.Cluster, n.Name) }
+	var files []node.File
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		files, err = c.files(n)
+		return err
+	})
+	id, err := c.engine.CreateContainer(ctx, n.Container)
+	if err := errors.Join(err, g.Wait()); err != nil {
+		if errors.Is(err, engine.ErrConflict) {
+			return nil, problem.ClusterExists.Wrapf("a container %s is there already: %w", n.Name, err)
+		}
+		return undo, engineError(err)
+	}
+	if err := node.New(c.engine, id).WriteFiles(ctx, files, c.now); err != nil {
+		return undo, engineError(err)
+	}
+	err = c.engine.StartContainer(ctx, id)
+	if errors.Is(err, engine.ErrPortInUse) {
+		return undo, problem.PortTaken.Wrapf("%s: %w", c.plan.APIServer, err)
+	}
+	return undo, engineError(err)
+}
+
+// files are all files of a node, the rendered and the secret ones.
+func (c *creation) files(n plan.Node) ([]node.File, error) {
+	var out []node.File
+	for _, f := range n.Files {
+		out = append(out, node.File{Path: f.Path, Mode: f.Mode, Data: []byte(f.Content)})
+	}
+	add := func(files []pki.File) {
+		for _, f := range files {
+			out = append(out, node.File(f))
+		}
+	}
+	if n.Role == plan.RoleControlPlane {
+		files, err := c.keys.Files()
+		if err != nil {
+			return nil, err
+		}
+		add(files)
+	} else {
+		ca, err := c.keys.Certificate(pki.ClusterCA)
+		if err != nil {
+			return nil, err
+		}
+		add([]pki.File{{Path: plan.ClusterCAFile, Mode: 0o644, Data: ca}})
+	}
+	for _, cert := range n.Certificates {
+		files, err := c.keys.Issue(cert)
+		if err != nil {
+			return nil, err
+		}
+		add(files)
+	}
+	for _, k := range n.Kubeconfigs {
+		data, err := c.keys.Kubeconfig(k)
+		if err != nil {
+			return nil, err
+		}
+		add([]pki.File{{Path: k.Path, Mode: 0o600, Data: data}})
+	}
+	return out, nil
+}
+
+func (c *creation) waitAPI(ctx context.Context) error {
+	if err := c.client.WaitServing(ctx); err != nil {
+		return problem.APINotServing.Wrap(err)
+	}
+	return nil
+}
+
+// apply registers the nodes and applies every add-on, all at once: nodes get
+// their pod subnets before the controller manager is up, so that the
+// addresses in the nodes' files hold.
+func (c *creation) apply(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, n := range c.plan.Nodes {
+		g.Go(func() error {
+			taints := make([]kube.Taint, len(n.Taints))
+			for i, t := range n.Taints {
+				taints[i] = kube.Taint(t)
+			}
+			return c.client.EnsureNode(ctx, n.Name, []string{n.PodCIDR.String()}, n.Labels, taints)
+		})
+	}
+	manifests := make([]string, 0, len(c.plan.Addons)+1)
+	for _, a := range c.plan.Addons {
+		manifests = append(manifests, a.Manifest)
+	}
+	info, err := c.keys.ClusterInfo(c.plan.Nodes[0].Kubeconfigs[0].Server)
+	if err != nil {
+		return err
+	}
+	manifests = append(manifests, info)
+	for _, m := range manifests {
+		g.Go(func() error { return c.client.Apply(ctx, m) })
+	}
+	if err := g.Wait(); err != nil {
+		return problem.AddonRejected.Wrap(err)
+	}
+	return nil
+}
+
+func (c *creation) waitReady(ctx context.Context) error {
+	names := make([]string, len(c.plan.Nodes))
+	for i, n := range c.plan.Nodes {
+		names[i] = n.Name
+	}
+	report := func(s string) { step.Report(ctx, s) }
+	var g errgroup.Group
+	g.Go(func() error {
+		if err := c.client.Wait(ctx, report, kube.NodesReady(names...)); err != nil {
+			return problem.NodesNotReady.Wrap(err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		err := c.client.Wait(ctx, report,
+			kube.DaemonSetReady("kube-flannel", "kube-flannel-ds"), kube.DaemonSetReady("kube-system", "kube-proxy"),
+			kube.DeploymentAvailable("kube-system", "coredns"))
+		if err != nil {
+			return problem.AddonNotAvailable.Wrap(err)
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+func (c *creation) kubeconfigStep() step.Step {
+	return step.Step{ID: "kubeconfig", Title: "Writing the kubeconfig", Timeout: time.Minute, Do: func(ctx context.Context) (step.Undo, error) {
+		path, err := kubeconfigPath(c.options.Kubeconfig, c.options.Env)
+		if err != nil {
+			return nil, err
+		}
+		c.kubeconfigPath = path
+		undo := func(ctx context.Context) error { return kube.RemoveKubeconfig(ctx, path, c.plan.Admin.Context) }
+		return undo, kube.MergeKubeconfig(ctx, path, c.admin)
+	}}
+}
+
+// guarded makes a step's function of f that ends at once when a node's
+// container stops, with that as the cause.
+func (c *creation) guarded(f func(context.Context) error) func(context.Context) (step.Undo, error) {
+	return func(ctx context.Context) (step.Undo, error) {
+		ctx, cancel := context.WithCancelCause(ctx)
+		var wg sync.WaitGroup
+		wg.Go(func() { c.watchNodes(ctx, cancel) })
+		err := f(ctx)
+		var exited *nodeExited
+		if cause := context.Cause(ctx); err != nil && errors.As(cause, &exited) {
+			err = problem.NodeExited.Wrap(exited)
+		}
+		cancel(nil)
+		wg.Wait()
+		return nil, err
+	}
+}
+
+// watchInterval is how often the nodes' containers are looked at. The engine
+// port has no events; a list costs the engine about 10 ms.
+const watchInterval = 2 * time.Second
+
+type nodeExited struct {
+	name string
+	exit int
+}
+
+func (e *nodeExited) Error() string {
+	return fmt.Sprintf("container %s ended with exit code %d", e.name, e.exit)
+}
+
+func (c *creation) watchNodes(ctx context.Context, cancel context.CancelCauseFunc) {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		list, err := c.engine.ListContainers(ctx, map[string]string{plan.LabelCluster: c.plan.Cluster})
+		if err != nil {
+			continue // an engine that does not answer shows in the step itself
+		}
+		for _, n := range list {
+			if n.State == engine.StateExited {
+				cancel(&nodeExited{name: n.Name, exit: n.ExitCode})
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+	"sigs.k8s.io/yaml"
+
+	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/kube"
+	"github.com/rootless-kubernetes/rk/pkg/node"
+	"github.com/rootless-kubernetes/rk/pkg/plan"
+	"github.com/rootless-kubernetes/rk/pkg/problem"
+	"github.com/rootless-kubernetes/rk/pkg/step"
+)
+
+// The states of a cluster.
+const (
+	StatusRunning    = "running"
+	StatusPartly     = "partly running"
+	StatusStopped    = "stopped"
+	StatusIncomplete = "incomplete" // a network without nodes, or no control plane
+)
+
+// List returns all clusters of the engine, ordered by name.
+func List(ctx context.Context, eng engine.Engine) ([]Cluster, error) {
+	var containers []engine.Container
+	var networks []engine.Network
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		containers, err = eng.ListContainers(gctx, map[string]string{plan.LabelCluster: ""})
+		return err
+	})
+	g.Go(func() (err error) {
+		networks, err = eng.ListNetworks(gctx, map[string]string{plan.LabelCluster: ""})
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return nil, engineError(err)
+	}
+	found := map[string]*Cluster{}
+	get := func(name string) *Cluster {
+		if found[name] == nil {
+			found[name] = &Cluster{Name: name, Nodes: []Node{}}
+		}
+		return found[name]
+	}
+	for _, n := range networks {
+		get(n.Labels[plan.LabelCluster])
+	}
+	for _, n := range containers {
+		get(n.Labels[plan.LabelCluster]).add(n)
+	}
+	out := make([]Cluster, 0, len(found))
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		c := found[name]
+		slices.SortFunc(c.Nodes, func(a, b Node) int { return strings.Compare(a.Role+a.Name, b.Role+b.Name) })
+		c.Status = c.status()
+		out = append(out, *c)
+	}
+	return out, nil
+}
+
+func (c *Cluster) add(n engine.Container) {
+	role := n.Labels[plan.LabelRole]
+	info := Node{Name: n.Name, Cluster: c.Name, Role: role, State: n.State, Image: n.Image}
+	if n.IP.IsValid() {
+		info.IP = n.IP.String()
+	}
+	c.Nodes = append(c.Nodes, info)
+	if v := n.Labels[plan.LabelKubernetesVersion]; v != "" {
+		c.KubernetesVersion = v
+	}
+	if c.Created.IsZero() || n.Created.Before(c.Created) {
+		c.Created = n.Created
+	}
+	if role == plan.RoleControlPlane && len(n.Ports) > 0 {
+		c.APIServer = fmt.Sprintf("%s:%d", n.Ports[0].HostIP, n.Ports[0].HostPort)
+	}
+}
+
+func (c *Cluster) status() string {
+	running, controlPlanes := 0, 0
+	for _, n := range c.Nodes {
+		if n.Role == plan.RoleControlPlane {
+			controlPlanes++
+		}
+		if n.State == engine.StateRunning {
+			running++
+		}
+	}
+	switch {
+	case controlPlanes == 0:
+		return StatusIncomplete
+	case running == len(c.Nodes):
+		return StatusRunning
+	case running == 0:
+		return StatusStopped
+	}
+	return StatusPartly
+}
+
+// Find returns one cluster, or problem.ClusterNotFound with the names that exist.
+func Find(ctx context.Context, eng engine.Engine, name string) (*Cluster, error) {
+	all, err := List(ctx, eng)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for i := range all {
+		if all[i].Name == name {
+			return &all[i], nil
+		}
+		names = append(names, all[i].Name)
+	}
+	if len(names) == 0 {
+		return nil, problem.ClusterNotFound.Wrapf("%q; there are no clusters", name)
+	}
+	return nil, problem.ClusterNotFound.Wrapf("%q; there are: %s", name, strings.Join(names, ", "))
+}
+
+// checkNew refuses a name that is in use.
+func checkNew(ctx context.Context, eng engine.Engine, name string) error {
+	_, err := Find(ctx, eng, name)
+	if err == nil {
+		return problem.ClusterExists.
+			Withf("Choose another name with --name, or delete the old cluster: 'rk delete cluster %s'.", name).
+			Wrapf("%q", name)
+	}
+	if errors.Is(err, problem.ClusterNotFound) {
+		return nil
+	}
+	return err
+}
+
+// Delete removes everything of a cluster: containers with their volumes, the
+// network and the kubeconfig entries. What is absent is no error, so that an
+// interrupted delete, or a killed create, can be finished.
+func Delete(ctx context.Context, eng engine.Engine, name string, o DeleteOptions) error {
+	sel := map[string]string{plan.LabelCluster: name}
+	containers, err := eng.ListContainers(ctx, sel)
+	if err != nil {
+		return engineError(err)
+	}
+	remove := make([]step.Step, len(containers))
+	for i, n := range containers {
+		remove[i] = step.Step{ID: "node/" + n.Name, Title: n.Name, Do: func(ctx context.Context) (step.Undo, error) {
+			return nil, eng.RemoveContainer(ctx, n.ID)
+		}}
+	}
+	steps := []step.Step{
+		step.Parallel("nodes", "Deleting nodes", 0, remove...),
+		{ID: "network", Title: "Deleting the network", Do: func(ctx context.Context) (step.Undo, error) {
+			networks, err := eng.ListNetworks(ctx, sel)
+			for _, n := range networks {
+				err = errors.Join(err, eng.RemoveNetwork(ctx, n.Name))
+			}
+			return nil, err
+		}},
+	}
+	err = step.Run(ctx, o.Reporter, steps, step.Options{})
+	if err != nil {
+		err = problem.LeftOver.Wrap(err)
+	}
+	path, kerr := kubeconfigPath(o.Kubeconfig, o.Env)
+	if kerr == nil {
+		kerr = kube.RemoveKubeconfig(ctx, path, plan.ContextName(name))
+	}
+	return errors.Join(err, kerr)
+}
+
+// AdminKubeconfig returns a cluster's kubeconfig with the address at which
+// the API is published on this host.
+func AdminKubeconfig(ctx context.Context, eng engine.Engine, name string) ([]byte, error) {
+	c, err := Find(ctx, eng, name)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(c.Nodes, func(n Node) bool { return n.Role == plan.RoleControlPlane })
+	if i < 0 || c.APIServer == "" {
+		return nil, problem.ClusterNotFound.
+			Withf("Delete what is left of it: 'rk delete cluster %s'.", name).
+			Wrapf("%q has no control plane any more", name)
+	}
+	data, err := node.New(eng, c.Nodes[i].Name).ReadFile(ctx, "/etc/kubernetes/admin.conf")
+	if err != nil {
+		return nil, engineError(err)
+	}
+	return forHost(data, c.APIServer, plan.ContextName(name))
+}
+
+// forHost rewrites a node's kubeconfig: the published address, and one name for cluster, user and context.
+func forHost(data []byte, server, name string) ([]byte, error) {
+	var doc struct {
+		APIVersion string `json:"apiVersion"`
+		Kind       string `json:"kind"`
+		Current    string `json:"current-context"`
+		Clusters   []struct {
+			Name    string         `json:"name"`
+			Cluster map[string]any `json:"cluster"`
+		} `json:"clusters"`
+		Contexts []struct {
+			Name    string         `json:"name"`
+			Context map[string]any `json:"context"`
+		} `json:"contexts"`
+		Users []struct {
+			Name string         `json:"name"`
+			User map[string]any `json:"user"`
+		} `json:"users"`
+	}
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return nil, fmt.Errorf("admin.conf: %w", err)
+	}
+	if len(doc.Clusters) != 1 || len(doc.Contexts) != 1 || len(doc.Users) != 1 {
+		return nil, errors.New("admin.conf does not hold exactly one cluster, context and user")
+	}
+	doc.Current, doc.Clusters[0].Name, doc.Users[0].Name, doc.Contexts[0].Name = name, name, name, name
+	doc.Clusters[0].Cluster["server"] = "https://" + server
+	doc.Contexts[0].Context = map[string]any{"cluster": name, "user": name}
+	return yaml.Marshal(doc)
+}
+
+// removeContainer and removeNetwork remove by name, but only what belongs to
+// the cluster: an interrupted call may not tell whether the name was somebody else's.
+func removeContainer(ctx context.Context, eng engine.Engine, cluster, name string) error {
+	list, err := eng.ListContainers(ctx, map[string]string{plan.LabelCluster: cluster})
+	if err != nil {
+		return err
+	}
+	for _, n := range list {
+		if n.Name == name {
+			return eng.RemoveContainer(ctx, n.ID)
+		}
+	}
+	return nil
+}
+
+func removeNetwork(ctx context.Context, eng engine.Engine, cluster, name string) error {
+	list, err := eng.ListNetworks(ctx, map[string]string{plan.LabelCluster: cluster})
+	if err != nil {
+		return err
+	}
+	for _, n := range list {
+		if n.Name == name {
+			return eng.RemoveNetwork(ctx, name)
+		}
+	}
+	return nil
+}
+
+// engineError puts an engine's plain error into the catalogue.
+func engineError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := problem.Of(err); ok || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if errors.Is(err, engine.ErrUnreachable) {
+		return problem.EngineUnreachable.Wrap(err)
+	}
+	if strings.Contains(err.Error(), "no space left on device") {
+		return problem.DiskFull.Wrap(err)
+	}
+	return problem.EngineFailed.Wrap(err)
+}
+
+func kubeconfigPath(explicit string, env func(string) string) (string, error) {
+	if env == nil {
+		env = func(string) string { return "" }
+	}
+	return kube.KubeconfigPath(explicit, env)
+}
