@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# hack/setup.sh PURPOSE... makes sure that the Debian packages for each purpose
+# are there: as root it says what it installs and installs it; an ordinary user
+# is told the exact command. Purposes: build test lint image e2e.
+set -euo pipefail
+
+# command:package pairs; a file is written as an absolute path.
+needs() {
+	case $1 in
+	build) echo go:golang-go ;;
+	test | lint) needs build; echo gcc:gcc /usr/include/stdlib.h:libc6-dev git:git ;;
+	image)
+		needs build
+		echo gcc:gcc /usr/include/stdlib.h:libc6-dev mmdebstrap:mmdebstrap newuidmap:uidmap pkg-config:pkg-config \
+			/usr/include/seccomp.h:libseccomp-dev
+		;;
+	e2e)
+		needs image
+		echo systemd-nspawn:systemd-container ip:iproute2 nsenter:util-linux
+		;;
+	*) echo "hack/setup.sh: unknown purpose '$1'" >&2; exit 2 ;;
+	esac
+}
+
+missing=()
+for purpose in "$@"; do
+	for pair in $(needs "$purpose"); do
+		what=${pair%%:*} package=${pair##*:}
+		if [[ $what == /* ]]; then [[ -e $what ]] && continue; else
+			PATH=$PATH:/usr/sbin:/sbin command -v "$what" >/dev/null && continue
+		fi
+		[[ " ${missing[*]-} " == *" $package "* ]] || missing+=("$package")
+	done
+done
+[[ ${#missing[@]} -eq 0 ]] && exit 0
+
+if [[ $(id -u) -ne 0 ]]; then
+	echo "Missing: ${missing[*]}" >&2
+	echo "On Debian or Ubuntu: sudo apt-get install ${missing[*]}" >&2
+	exit 3
+fi
+if ! command -v apt-get >/dev/null; then
+	echo "Missing: ${missing[*]} (names of Debian packages); install them with your distribution's tool." >&2
+	exit 3
+fi
+echo "Installing Debian packages: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
