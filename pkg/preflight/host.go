@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package preflight
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"math/bits"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// taken is a prefix that is in use, and by what, for messages.
+type taken struct {
+	prefix netip.Prefix
+	by     string
+}
+
+// host is what is measured on this machine, apart from the engine.
+type host interface {
+	// Taken returns the IPv4 prefixes of the host's addresses and routes.
+	Taken() []taken
+	// MTU of the interface with the default route, in bytes; 0 if unknown.
+	MTU() int
+	// FreePort returns port if it can be listened on, any such port if it is 0.
+	FreePort(ctx context.Context, addr netip.Addr, port uint16) (uint16, error)
+}
+
+// localHost is the machine that rk runs on.
+type localHost struct{}
+
+func (localHost) Taken() []taken {
+	var out []taken
+	interfaces, _ := net.Interfaces() // what cannot be seen cannot be avoided: the engine still refuses a real clash
+	for _, i := range interfaces {
+		addrs, _ := i.Addrs()
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
+				out = append(out, taken{p.Masked(), "interface " + i.Name})
+			}
+		}
+	}
+	for _, r := range localRoutes() {
+		if !r.isDefault() {
+			out = append(out, taken{r.dst, "a route through " + r.device})
+		}
+	}
+	return out
+}
+
+func (localHost) MTU() int {
+	device, ok := defaultDevice(localRoutes())
+	if !ok {
+		return 0
+	}
+	i, err := net.InterfaceByName(device)
+	if err != nil {
+		return 0
+	}
+	return i.MTU
+}
+
+// defaultDevice returns the interface of the default route; not ok without one.
+func defaultDevice(routes []route) (device string, ok bool) {
+	var best route
+	for _, r := range routes {
+		if r.isDefault() && (!ok || r.before(best)) {
+			best, ok = r, true
+		}
+	}
+	return best.device, ok
+}
+
+func (localHost) FreePort(ctx context.Context, addr netip.Addr, port uint16) (uint16, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp4", netip.AddrPortFrom(addr, port).String())
+	if err != nil {
+		return 0, err
+	}
+	got := l.Addr().(*net.TCPAddr).AddrPort().Port() //nolint:forcetypeassert // the listener is TCP
+	return got, l.Close()
+}
+
+// route is one line of the kernel's IPv4 routing table.
+type route struct {
+	device string
+	dst    netip.Prefix
+	metric int
+}
+
+// isDefault also holds for the halves of the address space that VPNs put in
+// place of a default route (OpenVPN's "redirect-gateway def1").
+func (r route) isDefault() bool { return r.dst.Bits() < 8 }
+
+// before says that the kernel prefers r: the longer prefix, then the lower metric.
+func (r route) before(o route) bool {
+	if r.dst.Bits() != o.dst.Bits() {
+		return r.dst.Bits() > o.dst.Bits()
+	}
+	return r.metric < o.metric
+}
+
+func localRoutes() []route {
+	f, err := os.Open("/proc/net/route")
+	if err != nil {
+		return nil // as for interfaces
+	}
+	defer f.Close() //nolint:errcheck // only read
+	routes, _ := parseRoutes(f)
+	return routes
+}
+
+// parseRoutes reads the format of /proc/net/route (fib_route_seq_show in the
+// kernel's net/ipv4/fib_trie.c): one header line, then columns, addresses as
+// hexadecimal numbers in the byte order of the machine.
+func parseRoutes(r io.Reader) ([]route, error) {
+	var out []route
+	lines := bufio.NewScanner(r)
+	lines.Scan()
+	for lines.Scan() {
+		f := strings.Fields(lines.Text())
+		if len(f) < 8 {
+			return out, fmt.Errorf("routing table: line %q has %d columns", lines.Text(), len(f))
+		}
+		dst, err := hex.DecodeString(f[1])
+		if err != nil || len(dst) != 4 {
+			return out, fmt.Errorf("routing table: destination %q", f[1])
+		}
+		mask, err := strconv.ParseUint(f[7], 16, 32)
+		if err != nil {
+			return out, fmt.Errorf("routing table: mask %q", f[7])
+		}
+		metric, err := strconv.Atoi(f[6])
+		if err != nil {
+			return out, fmt.Errorf("routing table: metric %q", f[6])
+		}
+		var addr [4]byte
+		binary.NativeEndian.PutUint32(addr[:], binary.BigEndian.Uint32(dst))
+		out = append(out, route{device: f[0], dst: netip.PrefixFrom(netip.AddrFrom4(addr), bits.OnesCount32(uint32(mask))), metric: metric})
+	}
+	return out, lines.Err()
+}

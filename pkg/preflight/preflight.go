@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package preflight measures what a plan depends on: the engine, the node
+// image, a free subnet, a free port, the MTU of the host. It only looks;
+// deciding is the plan's part.
+//
+// It must never import cli, cluster, ui, or an engine adapter.
+package preflight
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"runtime"
+
+	"github.com/rootless-kubernetes/rk/pkg/config"
+	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/plan"
+	"github.com/rootless-kubernetes/rk/pkg/problem"
+)
+
+// Labels of a node image, set by package nodeimage.
+const (
+	LabelNodeImage         = "io.rk.node-image"         // any value: this is a node image
+	LabelKubernetesVersion = "io.rk.kubernetes-version" // e.g. "v1.36.3"
+	LabelImages            = "io.rk.images"             // JSON object: short name to reference in the node
+)
+
+// Engine is what is asked of an engine.
+type Engine interface {
+	Info(ctx context.Context) (engine.Info, error)
+	InspectImage(ctx context.Context, ref string) (engine.Image, error)
+	ListNetworks(ctx context.Context, sel map[string]string) ([]engine.Network, error)
+}
+
+// Image returns what the node image ref says of itself. It wraps
+// problem.ImageNotPresent and engine.ErrNotFound if the engine does not have
+// it, problem.NotNodeImage if it is something else, problem.ImageArch if it
+// does not fit this machine.
+func Image(ctx context.Context, eng Engine, ref string) (plan.ImageFacts, error) {
+	img, err := eng.InspectImage(ctx, ref)
+	if errors.Is(err, engine.ErrNotFound) {
+		return plan.ImageFacts{}, problem.ImageNotPresent.Wrapf("image %s: %w", ref, err)
+	}
+	if err != nil {
+		return plan.ImageFacts{}, fmt.Errorf("image %s: %w", ref, err)
+	}
+	if _, ok := img.Labels[LabelNodeImage]; !ok {
+		return plan.ImageFacts{}, problem.NotNodeImage.Wrapf("image %s has no label %s", ref, LabelNodeImage)
+	}
+	if img.Arch != "" && img.Arch != runtime.GOARCH {
+		return plan.ImageFacts{}, problem.ImageArch.Wrapf("image %s is for %s, this machine is %s", ref, img.Arch, runtime.GOARCH)
+	}
+	f := plan.ImageFacts{Ref: ref, ID: img.ID, KubernetesVersion: img.Labels[LabelKubernetesVersion]}
+	if f.KubernetesVersion == "" {
+		return plan.ImageFacts{}, problem.NotNodeImage.Wrapf("image %s has no label %s", ref, LabelKubernetesVersion)
+	}
+	if err := json.Unmarshal([]byte(img.Labels[LabelImages]), &f.Images); err != nil {
+		return plan.ImageFacts{}, problem.NotNodeImage.Wrapf("image %s: label %s is not a JSON object of strings: %w", ref, LabelImages, err)
+	}
+	return f, nil
+}
+
+// Gather measures the facts for a defaulted and validated configuration.
+// image is the cluster's node image, from [Image]. What the configuration
+// asks for and the host cannot give is a problem: PortTaken, SubnetClash or
+// InvalidConfig.
+func Gather(ctx context.Context, eng Engine, c config.Cluster, image plan.ImageFacts) (plan.Facts, error) {
+	return gather(ctx, eng, c, image, localHost{})
+}
+
+func gather(ctx context.Context, eng Engine, c config.Cluster, image plan.ImageFacts, h host) (plan.Facts, error) {
+	f := plan.Facts{Image: image, MTU: h.MTU()}
+	var err error
+	if f.Engine, err = eng.Info(ctx); err != nil {
+		return f, err
+	}
+	if err := sameContent(ctx, eng, c.Nodes, image); err != nil {
+		return f, err
+	}
+	networks, err := eng.ListNetworks(ctx, nil)
+	if err != nil {
+		return f, err
+	}
+	if f.Subnet, err = subnet(c, occupied(networks, h)); err != nil {
+		return f, err
+	}
+	addr, err := netip.ParseAddr(c.Networking.APIServerAddress)
+	if err != nil {
+		return f, problem.InvalidConfig.Wrapf("networking.apiServerAddress: %w", err)
+	}
+	f.APIPort, err = apiPort(ctx, h, addr, c.Networking.APIServerPort)
+	return f, err
+}
+
+// sameContent sees to it that images of single nodes hold what the cluster's
+// does: a plan has one Kubernetes version and one set of references.
+func sameContent(ctx context.Context, eng Engine, nodes []config.Node, image plan.ImageFacts) error {
+	for i, n := range nodes {
+		if n.Image == "" || n.Image == image.Ref {
+			continue
+		}
+		other, err := Image(ctx, eng, n.Image)
+		if err != nil {
+			return fmt.Errorf("nodes[%d].image: %w", i, err)
+		}
+		if other.KubernetesVersion != image.KubernetesVersion {
+			return problem.InvalidConfig.Wrapf("nodes[%d].image: %s holds Kubernetes %s, but %s holds %s; all nodes of a cluster have one version",
+				i, n.Image, other.KubernetesVersion, image.Ref, image.KubernetesVersion)
+		}
+		if !maps.Equal(other.Images, image.Images) {
+			return problem.InvalidConfig.Wrapf("nodes[%d].image: %s and %s hold different images; build both with the same version of rk", i, n.Image, image.Ref)
+		}
+	}
+	return nil
+}
