@@ -3,6 +3,7 @@
 package part
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/rootless-kubernetes/rk/pkg/problem"
 )
 
 // Dir is the source for machines without a network: the programs lie in a
@@ -50,24 +53,14 @@ func (d *Dir) Fetch(ctx context.Context, p Part) (Built, error) {
 		out.Files = append(out.Files, f)
 	}
 	if len(bad) > 0 {
-		return Built{}, &Error{
-			Part:  p.Name,
-			Cause: strings.Join(bad, "; "),
-			Fix:   fmt.Sprintf("put static linux/%s programs of %s %s there", d.Arch, moduleName(p), p.Version),
-		}
+		return Built{}, problem.SourceUnreachable.
+			Withf("Put static linux/%s programs of %s %s there: %s/PROGRAM.", d.Arch, cmp.Or(p.Module, p.Name), p.Version, filepath.Join(root, p.Name)).
+			Wrapf("part %s: %s", p.Name, strings.Join(bad, "; "))
 	}
 	if d.Report != nil {
 		d.Report(Event{Part: p.Name, Kind: Cached, Detail: p.Version})
 	}
 	return out, nil
-}
-
-// moduleName is how messages call where p comes from.
-func moduleName(p Part) string {
-	if p.Module == "" {
-		return p.Name
-	}
-	return p.Module
 }
 
 // Export copies built parts into a folder that [Dir] can use elsewhere.

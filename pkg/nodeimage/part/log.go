@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+
+	"github.com/rootless-kubernetes/rk/pkg/problem"
 )
 
 // logLines is how many lines of the go tool's messages an error may quote.
@@ -66,45 +68,43 @@ func (l *buildLog) text() string {
 }
 
 // failures are what a build can end with for reasons outside the code: a text
-// among the go tool's messages, what it means and what helps.
-var failures = []struct{ text, cause, fix string }{
-	{"SECURITY ERROR", "a module is not the one that rk's checksums are for",
-		"find out who changed it before anything else; empty the module cache with go clean -modcache if it came from a disk fault"},
-	{"no space left on device", "the disk is full", "free a few gigabytes in the folders of go env GOCACHE GOMODCACHE GOTMPDIR and in rk's cache"},
-	{"signal: killed", "the compiler was killed, probably for want of memory", "have 4 GiB of memory free, or build on another machine and use --source dir"},
-	{"module lookup disabled by GOPROXY=off", unreachable, reach},
-	{"dial tcp", unreachable, reach},
-	{"no such host", unreachable, reach},
-	{"i/o timeout", unreachable, reach},
-	{"TLS handshake", unreachable, reach},
-	{"x509: ", unreachable, reach},
-	{"Proxy Authentication Required", unreachable, reach},
-	{"403 Forbidden", unreachable, reach},
-	{"404 Not Found", unreachable, reach},
-	{"410 Gone", unreachable, reach},
-	{"502 Bad Gateway", unreachable, reach},
-	{"503 Service Unavailable", unreachable, reach},
+// among the go tool's messages, and what it means.
+var failures = []struct {
+	text string
+	is   *problem.Problem
+}{
+	{"SECURITY ERROR", problem.ChecksumMismatch.With("Find out who changed the module before anything else. If a fault of the disk did, empty the module cache with 'go clean -modcache'.")},
+	{"no space left on device", problem.DiskFull.With("Free some gigabytes where 'go env GOCACHE GOMODCACHE' and the folder ~/.cache/rk point; 'go clean -cache' is one way.")},
+	{"signal: killed", problem.BuildFailed.With("The compiler was killed, probably for want of memory: have 4 GiB free" + elsewhere)},
+	{"module lookup disabled by GOPROXY=off", problem.SourceUnreachable},
+	{"dial tcp", problem.SourceUnreachable},
+	{"no such host", problem.SourceUnreachable},
+	{"i/o timeout", problem.SourceUnreachable},
+	{"TLS handshake", problem.SourceUnreachable},
+	{"x509: ", problem.SourceUnreachable},
+	{"Proxy Authentication Required", problem.SourceUnreachable},
+	{": 403 Forbidden", problem.SourceUnreachable},
+	{": 404 Not Found", problem.SourceUnreachable},
+	{": 410 Gone", problem.SourceUnreachable},
+	{": 502 Bad Gateway", problem.SourceUnreachable},
+	{": 503 Service Unavailable", problem.SourceUnreachable},
 }
 
-const (
-	unreachable = "a Go module can't be downloaded"
-	reach       = "check the network, HTTPS_PROXY and GOPROXY (now %q), or build on a machine that reaches the modules and take the parts from a folder with --source dir"
-)
-
-// explain makes the end of a build an error that says what helps.
+// explain makes the end of a build an error that says what helps. The go
+// tool's own messages are part of it.
 func explain(ctx context.Context, p Part, tools toolchain, text string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("building part %s: %w", p.Name, err)
 	}
+	is := problem.BuildFailed
 	for _, f := range failures {
-		if !strings.Contains(text, f.text) {
-			continue
+		if strings.Contains(text, f.text) {
+			is = f.is
+			break
 		}
-		fix := f.fix
-		if fix == reach {
-			fix = fmt.Sprintf(reach, tools.proxy)
-		}
-		return &Error{Part: p.Name, Cause: f.cause, Fix: fix, Err: fmt.Errorf("%w:\n%s\n", err, text)}
 	}
-	return fmt.Errorf("compiling part %s: %w:\n%s", p.Name, err, text)
+	if is == problem.SourceUnreachable {
+		is = is.Withf("Check the network, HTTPS_PROXY and GOPROXY (it is %q)%s", tools.proxy, elsewhere)
+	}
+	return is.Wrapf("part %s: %w:\n%s", p.Name, err, text)
 }

@@ -60,7 +60,7 @@ func (b Built) Path(name string) string {
 // safe for concurrent use.
 type Source interface {
 	// Fetch returns the programs of p, static and for the source's
-	// architecture. Its errors are of type *Error where the user can do
+	// architecture. Its errors wrap a problem.Problem where the user can do
 	// something about them.
 	Fetch(ctx context.Context, p Part) (Built, error)
 }
@@ -106,24 +106,6 @@ type Event struct {
 	Kind   Kind
 	Detail string
 }
-
-// Error is a failure that the user can do something about.
-type Error struct {
-	Part  string // Part.Name
-	Cause string // one sentence, lower case
-	Fix   string // what to do, exactly
-	Err   error  // underlying error; may be nil
-}
-
-func (e *Error) Error() string {
-	s := "part " + e.Part + ": " + e.Cause
-	if e.Err != nil {
-		s += ": " + e.Err.Error()
-	}
-	return s + "; " + e.Fix
-}
-
-func (e *Error) Unwrap() error { return e.Err }
 
 // layout is where a program lies below a source's folder.
 func layout(dir string, p Part, b Binary) string {

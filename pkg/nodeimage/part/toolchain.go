@@ -18,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/rootless-kubernetes/rk/pkg/problem"
 )
 
 // runner runs a tool in dir with env added to the environment; everything
@@ -58,9 +60,9 @@ func inspect(ctx context.Context, run runner, dir string, p Part, arch, required
 	err := run(ctx, dir, environment(p, arch), &buf, "go", "env", "-json", "GOVERSION", "GOEXPERIMENT", "GOPROXY", "CC",
 		"CGO_CFLAGS", "CGO_CPPFLAGS", "CGO_LDFLAGS", "PKG_CONFIG")
 	if errors.Is(err, exec.ErrNotFound) {
-		return toolchain{}, &Error{Part: p.Name, Cause: "there is no Go toolchain, which compiles the parts of a node image",
-			Fix: fmt.Sprintf("install Go %s or later (https://go.dev/doc/install) and have the command go in PATH, or take the parts from a folder with --source dir",
-				strings.TrimPrefix(required, "go"))}
+		return toolchain{}, problem.BuildToolMissing.
+			Withf("Install Go %s or later (https://go.dev/doc/install) and have the command go in PATH%s", strings.TrimPrefix(required, "go"), elsewhere).
+			Wrapf("part %s is compiled by a Go toolchain, and there is none: %w", p.Name, err)
 	}
 	if err != nil {
 		return toolchain{}, fmt.Errorf("asking the go tool for its settings: %w: %s", err, strings.TrimSpace(buf.String()))
@@ -71,8 +73,9 @@ func inspect(ctx context.Context, run runner, dir string, p Part, arch, required
 	}
 	// Development versions ("devel go1.27-…") are taken as they come.
 	if version.IsValid(env.GOVERSION) && version.Compare(env.GOVERSION, required) < 0 {
-		return toolchain{}, &Error{Part: p.Name, Cause: fmt.Sprintf("the Go toolchain is %s, but %s or later is needed", env.GOVERSION, required),
-			Fix: "install a later Go (https://go.dev/doc/install) and have it first in PATH, or take the parts from a folder with --source dir"}
+		return toolchain{}, problem.BuildToolMissing.
+			Withf("Install Go %s or later (https://go.dev/doc/install) and have its command go first in PATH%s", strings.TrimPrefix(required, "go"), elsewhere).
+			Wrapf("part %s needs %s or later, and the Go toolchain is %s", p.Name, required, env.GOVERSION)
 	}
 	t := toolchain{identity: env.GOVERSION + " " + env.GOEXPERIMENT, proxy: env.GOPROXY}
 	if p.Cgo {
@@ -89,8 +92,9 @@ func inspect(ctx context.Context, run runner, dir string, p Part, arch, required
 // returns what identifies them.
 func inspectC(ctx context.Context, run runner, dir string, p Part, arch string, env goEnv) (string, error) {
 	if arch != runtime.GOARCH {
-		return "", &Error{Part: p.Name, Cause: fmt.Sprintf("it has C code, which this %s machine does not compile for %s", runtime.GOARCH, arch),
-			Fix: fmt.Sprintf("build on a machine of that kind, or take the parts from a folder with --source dir")}
+		return "", problem.BuildToolMissing.
+			Withf("Build on a machine of that kind%s", elsewhere).
+			Wrapf("part %s has C code, which is not compiled for %s on this %s machine", p.Name, arch, runtime.GOARCH)
 	}
 	fields := strings.Fields(env.CC)
 	if len(fields) == 0 {
@@ -136,10 +140,16 @@ func inspectC(ctx context.Context, run runner, dir string, p Part, arch string, 
 // debianPackages says which Debian package brings a static C library.
 var debianPackages = map[string]string{"c": "libc6-dev", "seccomp": "libseccomp-dev"}
 
+// elsewhere ends the advice on what is missing here.
+const elsewhere = ", or take the parts from a folder that was made elsewhere: 'rk build node-image --source dir --source-dir DIR'."
+
 func missing(p Part, err error, what, packages string) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return &Error{Part: p.Name, Cause: "there is no " + what + ", which it is compiled with", Err: err,
-		Fix: "install it (Debian: apt-get install " + packages + "), or take the parts from a folder with --source dir"}
+	fix := problem.BuildToolMissing.Withf("Install it (Debian and Ubuntu: 'sudo apt-get install %s')%s", packages, elsewhere)
+	if err != nil {
+		return fix.Wrapf("part %s is compiled with the %s: %w", p.Name, what, err)
+	}
+	return fix.Wrapf("part %s is compiled with the %s, and there is none", p.Name, what)
 }

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	nodeimagedata "github.com/rootless-kubernetes/rk/node-image"
+	"github.com/rootless-kubernetes/rk/pkg/problem"
 )
 
 // Versions is node-image/versions.yaml, the one file that pins every version.
@@ -94,7 +95,8 @@ func Parse(data []byte) (*Versions, error) {
 }
 
 // Release returns the Kubernetes release of the given version ("v1.36.3";
-// the "v" may be left out) or minor version ("1.36"); "" is the default.
+// the "v" may be left out) or minor version ("1.36"); "" is the default. Its
+// error is a problem.KubernetesUnknown.
 func (v *Versions) Release(version string) (Release, error) {
 	if version == "" {
 		version = v.Kubernetes.Default
@@ -107,7 +109,9 @@ func (v *Versions) Release(version string) (Release, error) {
 		}
 		known = append(known, r.Version)
 	}
-	return Release{}, fmt.Errorf("no node image can be built for Kubernetes %q; the versions are %s", version, strings.Join(known, ", "))
+	return Release{}, problem.KubernetesUnknown.
+		Withf("Use one of %s; without a version it is %s.", strings.Join(known, ", "), v.Kubernetes.Default).
+		Wrapf("no node image can be built for Kubernetes %q", version)
 }
 
 // For returns the parts of a node image of release r: Kubernetes first, the
