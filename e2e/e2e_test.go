@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package e2e runs real clusters on disposable test hosts. The scenarios are
+// the txtar files in testdata; `make e2e` builds what they need and runs them.
+package e2e
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/rootless-kubernetes/rk/e2e/testhost"
+)
+
+// Where the artefacts lie in a test host.
+const (
+	hostBin   = "/opt/rk"
+	hostImage = hostBin + "/node-image.tar"
+)
+
+// bin is the folder with rk, kubectl and node-image.tar (RK_E2E_BIN).
+func bin(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("RK_E2E_BIN")
+	if dir == "" {
+		t.Skip("RK_E2E_BIN is not set: `make e2e` builds what is needed and sets it")
+	}
+	for _, name := range []string{"rk", "kubectl", "node-image.tar"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Fatalf("RK_E2E_BIN: %v", err)
+		}
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestTrixie(t *testing.T) {
+	h := testhost.ForTest(t, testhost.Options{
+		Release: testhost.Trixie, PodmanSocket: true, Binds: []testhost.Bind{{Src: bin(t), Dst: hostBin}},
+	})
+	runScenarios(t, h, "one-node", "three-nodes", "two-clusters", "nftables", "failures")
+}
+
+// TestBookworm has no podman.socket: rk starts an API service of its own.
+func TestBookworm(t *testing.T) {
+	h := testhost.ForTest(t, testhost.Options{Release: testhost.Bookworm, Binds: []testhost.Bind{{Src: bin(t), Dst: hostBin}}})
+	runScenarios(t, h, "one-node")
+}
+
+// TestFuseOverlayfs puts the engine's storage where overlayfs does not work, so that nodes have to fall back.
+func TestFuseOverlayfs(t *testing.T) {
+	h := testhost.ForTest(t, testhost.Options{
+		Release: testhost.Trixie, HomeOnOverlay: true, Binds: []testhost.Bind{{Src: bin(t), Dst: hostBin}},
+	})
+	runScenarios(t, h, "fuse-overlayfs")
+}
+
+func runScenarios(t *testing.T, h *testhost.Host, names ...string) {
+	t.Helper()
+	prelude, err := os.ReadFile("testdata/prelude.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &scenario{host: h, prelude: string(prelude)}
+	files := make([]string, len(names))
+	for i, n := range names {
+		files[i] = filepath.Join("testdata", n+".txtar")
+	}
+	testscript.Run(t, testscript.Params{
+		Files: files,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("IMAGE", hostImage)
+			return h.CopyIn(env.T().(testing.TB).Context(), env.WorkDir, env.WorkDir, "")
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"rk":      s.command("rk"),
+			"kubectl": s.command("kubectl"),
+			"node":    s.command("podman", "exec"), // node NAME COMMAND...
+			"user":    s.user,                      // user FILE: a script of the scenario
+		},
+	})
+}
+
+// scenario runs the commands of scenarios as the host's unprivileged user, in
+// a login session and in a copy of the scenario's folder.
+type scenario struct {
+	host    *testhost.Host
+	prelude string
+}
+
+func (s *scenario) command(words ...string) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		s.run(ts, neg, "exec "+quote(append(words, args...)))
+	}
+}
+
+func (s *scenario) user(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: user FILE")
+	}
+	s.run(ts, neg, ts.ReadFile(args[0]))
+}
+
+func (s *scenario) run(ts *testscript.TestScript, neg bool, script string) {
+	err := s.host.Run(ts.Context(), testhost.Command{
+		Script: s.prelude + "\ncd " + quote([]string{ts.Getenv("WORK")}) + "\n" + script,
+		Env:    []string{"PATH=" + hostBin + ":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "IMAGE=" + hostImage},
+		Stdout: ts.Stdout(), Stderr: ts.Stderr(),
+	})
+	var exit *testhost.ExitError
+	switch {
+	case err != nil && !errors.As(err, &exit):
+		ts.Fatalf("test host: %v", err)
+	case err != nil && !neg:
+		ts.Fatalf("exit code %d", exit.Code)
+	case err == nil && neg:
+		ts.Fatalf("unexpected success")
+	}
+}
+
+func quote(words []string) string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+	}
+	return strings.Join(out, " ")
+}
