@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# `make e2e`: the scenarios of e2e/testdata on disposable test hosts.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+if [[ $(id -u) -ne 0 ]]; then
+	echo "make e2e needs root: it makes test hosts with systemd-nspawn. 'make test' does not." >&2
+	exit 3
+fi
+hack/artifacts.sh
+# The engine conformance suite runs inside the hosts, as a static test binary.
+CGO_ENABLED=0 go test -c -tags "$TAGS" -o bin/podman.test ./pkg/engine/podman
+# One scenario at a time: two cores are not many for several clusters.
+RK_E2E=1 RK_E2E_BIN="$PWD/bin" go test -tags "$TAGS" -count=1 -timeout 60m -parallel 1 -v ./e2e/... 2>&1 | hack/filter-test-output.sh
