@@ -21,17 +21,21 @@ if grep -q '^VERSION_CODENAME=bookworm$' "$root/etc/os-release"; then
     chroot "$root" chown -R rk:rk /home/rk
 fi
 
-# Rootful engines would hide mistakes; the rest costs boot time for nothing.
+# Rootful engines would hide mistakes, systemd-sysctl would change settings of the whole
+# machine, and the rest costs boot time for nothing.
 for unit in docker.service docker.socket containerd.service podman.service podman.socket \
     podman-restart.service podman-auto-update.timer podman-auto-update.service \
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
     e2scrub_reap.service systemd-networkd.service systemd-networkd.socket systemd-networkd-wait-online.service \
-    systemd-resolved.service systemd-timesyncd.service console-getty.service; do
+    systemd-resolved.service systemd-timesyncd.service console-getty.service \
+    systemd-sysctl.service systemd-modules-load.service dev-hugepages.mount sys-kernel-debug.mount \
+    sys-kernel-tracing.mount; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 
 # The network: one static address and the default route, from a file that the
-# harness writes before boot. There is no name server, on purpose.
+# harness writes before boot. There is no name server, on purpose. The sysctl, Debian's
+# default, is of the network namespace: ping needs it.
 cat >"$root/etc/systemd/system/testhost-net.service" <<'UNIT'
 [Unit]
 Description=Static address of the test host
@@ -47,6 +51,7 @@ ExecStart=ip link set lo up
 ExecStart=ip link set host0 up
 ExecStart=ip address add ${TESTHOST_ADDRESS} dev host0
 ExecStart=ip route add default via ${TESTHOST_GATEWAY}
+ExecStart=sysctl --quiet --write "net.ipv4.ping_group_range=0 2147483647"
 
 [Install]
 WantedBy=basic.target
@@ -61,3 +66,6 @@ printf '[Journal]\nStorage=persistent\nSystemMaxUse=512M\nRateLimitIntervalSec=0
 
 : >"$root/etc/machine-id"
 rm -f "$root/etc/resolv.conf" "$root/etc/hostname"
+
+# Nothing is to be brought up to date at the first boot (ConditionNeedsUpdate=).
+touch --reference="$root/usr" "$root/etc/.updated" "$root/var/.updated"
