@@ -87,7 +87,9 @@ func TestPauseReapsItsChildrenAndEndsOnSIGTERM(t *testing.T) {
 	if state(children[1]) == "" {
 		t.Error("the second child ended early")
 	}
-	stdin.Close()
+	if err := stdin.Close(); err != nil {
+		t.Fatal(err)
+	}
 	awaitGone(t, children[1])
 
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {

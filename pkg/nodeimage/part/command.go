@@ -117,7 +117,7 @@ func files(p Part) (map[string][]byte, error) {
 // key names everything that decides the bytes of p's programs.
 func key(p Part, arch, toolchain string, files map[string][]byte) string {
 	h := sha256.New()
-	field := func(s string) { fmt.Fprintf(h, "%d:%s\n", len(s), s) }
+	field := func(s string) { h.Write(fmt.Appendf(nil, "%d:%s\n", len(s), s)) }
 	field("rk part 1")
 	field(p.Name)
 	field(toolchain)

@@ -50,8 +50,14 @@ type toolchain struct {
 
 // goEnv is what matters of "go env".
 type goEnv struct {
-	GOVERSION, GOEXPERIMENT, GOPROXY, CC              string
-	CGO_CFLAGS, CGO_CPPFLAGS, CGO_LDFLAGS, PKG_CONFIG string
+	Version    string `json:"GOVERSION"`
+	Experiment string `json:"GOEXPERIMENT"`
+	Proxy      string `json:"GOPROXY"`
+	CC         string `json:"CC"`
+	CFlags     string `json:"CGO_CFLAGS"`
+	CPPFlags   string `json:"CGO_CPPFLAGS"`
+	LDFlags    string `json:"CGO_LDFLAGS"`
+	PkgConfig  string `json:"PKG_CONFIG"`
 }
 
 // inspect finds the tools that p needs. dir is any folder outside a module.
@@ -72,12 +78,12 @@ func inspect(ctx context.Context, run runner, dir string, p Part, arch, required
 		return toolchain{}, fmt.Errorf("reading the settings of the go tool: %w", err)
 	}
 	// Development versions ("devel go1.27-…") are taken as they come.
-	if version.IsValid(env.GOVERSION) && version.Compare(env.GOVERSION, required) < 0 {
+	if version.IsValid(env.Version) && version.Compare(env.Version, required) < 0 {
 		return toolchain{}, problem.BuildToolMissing.
 			Withf("Install Go %s or later (https://go.dev/doc/install) and have its command go first in PATH%s", strings.TrimPrefix(required, "go"), elsewhere).
-			Wrapf("part %s needs %s or later, and the Go toolchain is %s", p.Name, required, env.GOVERSION)
+			Wrapf("part %s needs %s or later, and the Go toolchain is %s", p.Name, required, env.Version)
 	}
-	t := toolchain{identity: env.GOVERSION + " " + env.GOEXPERIMENT, proxy: env.GOPROXY}
+	t := toolchain{identity: env.Version + " " + env.Experiment, proxy: env.Proxy}
 	if p.Cgo {
 		c, err := inspectC(ctx, run, dir, p, arch, env)
 		if err != nil {
@@ -109,7 +115,7 @@ func inspectC(ctx context.Context, run runner, dir string, p Part, arch string, 
 	if err != nil {
 		return "", missing(p, err, "C compiler "+fields[0], "gcc libc6-dev")
 	}
-	id += "\n" + strings.Join([]string{env.CC, env.CGO_CFLAGS, env.CGO_CPPFLAGS, env.CGO_LDFLAGS}, "\n")
+	ids := []string{id, env.CC, env.CFlags, env.CPPFlags, env.LDFlags}
 	for _, lib := range append([]string{"c"}, p.CLibs...) {
 		path, err := compiler("-print-file-name=lib" + lib + ".a")
 		if err != nil {
@@ -123,10 +129,10 @@ func inspectC(ctx context.Context, run runner, dir string, p Part, arch string, 
 		if err != nil {
 			return "", err
 		}
-		id += fmt.Sprintf("\n%s %x", lib, sha256.Sum256(data))
+		ids = append(ids, fmt.Sprintf("%s %x", lib, sha256.Sum256(data)))
 	}
 	if len(p.CLibs) > 0 {
-		name := env.PKG_CONFIG
+		name := env.PkgConfig
 		if name == "" {
 			name = "pkg-config"
 		}
@@ -134,7 +140,7 @@ func inspectC(ctx context.Context, run runner, dir string, p Part, arch string, 
 			return "", missing(p, err, "tool "+name, "pkg-config")
 		}
 	}
-	return id, nil
+	return strings.Join(ids, "\n"), nil
 }
 
 // debianPackages says which Debian package brings a static C library.

@@ -3,6 +3,7 @@
 package part
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -70,7 +71,7 @@ func Parse(data []byte) (*Versions, error) {
 		return nil, fmt.Errorf("versions.yaml: %w", err)
 	}
 	if v.Debian.Suite == "" {
-		return nil, fmt.Errorf("versions.yaml: debian.suite is missing")
+		return nil, errors.New("versions.yaml: debian.suite is missing")
 	}
 	for _, r := range v.Kubernetes.Releases {
 		if !exact.MatchString(r.Version) {
