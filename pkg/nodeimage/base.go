@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeimage
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// bootstrap makes the Debian base with mmdebstrap, which needs no root: as an
+// ordinary user it works in a user namespace of its own. The mirror is the
+// one that the machine's apt, or mmdebstrap itself, is set up with.
+func bootstrap(ctx context.Context, r *recipe, suite, arch, dir string, progress func(string)) (fileLayer, error) {
+	if err := checkBootstrapTools(); err != nil {
+		return fileLayer{}, err
+	}
+	raw := filepath.Join(dir, "raw.tar")
+	defer os.Remove(raw)
+	if err := mmdebstrap(ctx, r, suite, arch, raw, progress); err != nil {
+		return fileLayer{}, err
+	}
+	in, err := os.Open(raw)
+	if err != nil {
+		return fileLayer{}, err
+	}
+	defer in.Close()
+	return writeLayer(filepath.Join(dir, layerFile), func(w io.Writer) error { return strip(w, in, r) })
+}
+
+// layerFile is the name of a layer in its cache entry.
+const layerFile = "layer.tar"
+
+func mmdebstrap(ctx context.Context, r *recipe, suite, arch, output string, progress func(string)) error {
+	args := []string{
+		"--variant=minbase",
+		"--format=tar",
+		"--architectures=" + debianArch(arch),
+		"--include=" + strings.Join(r.Packages, ","),
+		"--dpkgopt=path-exclude=/usr/share/doc/*",
+		"--dpkgopt=path-include=/usr/share/doc/*/copyright",
+		"--dpkgopt=path-exclude=/usr/share/man/*",
+		"--dpkgopt=path-exclude=/usr/share/locale/*",
+	}
+	if os.Geteuid() != 0 {
+		args = append(args, "--mode=unshare")
+	}
+	args = append(args, suite, output)
+	cmd := exec.CommandContext(ctx, "mmdebstrap", args...)
+	cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH="+strconv.FormatInt(r.Epoch.Unix(), 10), "LC_ALL=C")
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it removes its mounts and folders
+	log := &lineWriter{line: func(s string) {
+		if info, ok := strings.CutPrefix(s, "I: "); ok {
+			progress(info)
+		}
+	}}
+	cmd.Stderr, cmd.Stdout = log, log
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return &Error{
+			Cause:       "mmdebstrap could not make the Debian base",
+			Fix:         "check that this machine reaches its Debian mirror ('sudo apt-get update') and try again",
+			Unreachable: true,
+			Err:         fmt.Errorf("%w: %s", err, log.tail()),
+		}
+	}
+	return nil
+}
+
+// debianArch returns Debian's name of a GOARCH.
+func debianArch(arch string) string {
+	switch arch {
+	case "arm":
+		return "armhf"
+	case "386":
+		return "i386"
+	case "ppc64le":
+		return "ppc64el"
+	}
+	return arch
+}
+
+// strip copies a root file system without what the recipe excludes and without
+// what differs between two builds of the same packages.
+func strip(w io.Writer, in io.Reader, r *recipe) error {
+	tr, tw := tar.NewReader(in), tar.NewWriter(w)
+	dropped := map[string]bool{}
+	for {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return tw.Close()
+		}
+		if err != nil {
+			return fmt.Errorf("reading what mmdebstrap made: %w", err)
+		}
+		name := path.Join("/", h.Name)
+		if name == "/" || r.excluded(name) || h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeBlock {
+			dropped[name] = true
+			continue
+		}
+		if h.Typeflag == tar.TypeLink && dropped[path.Join("/", h.Linkname)] {
+			return fmt.Errorf("rootfs.yaml excludes %s, but %s is a hard link to it: exclude both", h.Linkname, name)
+		}
+		out := normal(*h, r.Epoch)
+		if err := tw.WriteHeader(&out); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if _, err := io.Copy(tw, tr); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+}
+
+// checkBootstrapTools finds what is missing on this machine, all at once.
+func checkBootstrapTools() error {
+	tools := []tool{{"mmdebstrap", "mmdebstrap"}, {"apt-get", "apt"}}
+	if os.Geteuid() != 0 {
+		tools = append(tools, tool{"newuidmap", "uidmap"}, tool{"newgidmap", "uidmap"})
+	}
+	return missing(tools, exec.LookPath)
+}
+
+// tool is a program of the building machine and the Debian package it is in.
+type tool struct{ name, pkg string }
+
+func missing(tools []tool, find func(string) (string, error)) error {
+	var names, packages []string
+	seen := map[string]bool{}
+	for _, t := range tools {
+		if _, err := find(t.name); err == nil {
+			continue
+		}
+		names = append(names, t.name)
+		if !seen[t.pkg] {
+			packages = append(packages, t.pkg)
+		}
+		seen[t.pkg] = true
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return &Error{
+		Cause: "not installed: " + strings.Join(names, ", "),
+		Fix:   "sudo apt-get install " + strings.Join(packages, " "),
+		Tool:  true,
+	}
+}
+
+// lineWriter passes on each line of a program's output and keeps the end of it.
+type lineWriter struct {
+	line  func(string)
+	part  []byte
+	lines []string
+}
+
+// Write implements io.Writer.
+func (l *lineWriter) Write(p []byte) (int, error) {
+	l.part = append(l.part, p...)
+	for {
+		i := bytes.IndexByte(l.part, '\n')
+		if i < 0 {
+			return len(p), nil
+		}
+		s := string(bytes.TrimRight(l.part[:i], "\r"))
+		l.part = l.part[i+1:]
+		l.lines = append(l.lines, s)
+		if len(l.lines) > 12 {
+			l.lines = l.lines[1:]
+		}
+		l.line(s)
+	}
+}
+
+func (l *lineWriter) tail() string {
+	return strings.TrimSpace(strings.Join(append(l.lines, string(l.part)), "\n"))
+}

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeimage
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rootless-kubernetes/rk/images"
+	nodeimagedata "github.com/rootless-kubernetes/rk/node-image"
+	"github.com/rootless-kubernetes/rk/pkg/nodeimage/part"
+	"github.com/rootless-kubernetes/rk/pkg/step"
+)
+
+// Labels of a node image.
+const (
+	LabelFormat     = "io.rk.node-image"         // Format
+	LabelKubernetes = "io.rk.kubernetes-version" // e.g. "v1.36.3"
+	LabelImages     = "io.rk.images"             // JSON object: short name -> reference in the node
+)
+
+// Format is the version of the interface between rk and its node images:
+// where files go, which units there are. It goes up when that breaks.
+const Format = "1"
+
+// Ref returns the reference of the node image of a Kubernetes version.
+func Ref(kubernetesVersion string) string { return "localhost/rk-node:" + kubernetesVersion }
+
+// Options rule a build.
+type Options struct {
+	KubernetesVersion string        // "v1.36.3", "1.36"; "" for the default
+	Source            part.Source   // of the programs
+	Output            string        // file to write; "" for one in the cache
+	CacheDir          string        // see DefaultCache
+	Reporter          step.Reporter // may be nil
+}
+
+// Result is a node image that was built.
+type Result struct {
+	Path   string  `json:"path"`   // of the OCI archive
+	Ref    string  `json:"ref"`    // its reference, once it is loaded
+	Digest string  `json:"digest"` // of the image's manifest
+	Size   int64   `json:"size"`   // of the archive, in bytes
+	Layers []Layer `json:"layers"` // bottom up
+
+	KubernetesVersion string            `json:"kubernetesVersion"`
+	Images            map[string]string `json:"images"` // short name -> reference in the node
+}
+
+// Layer is a layer of a node image. All layers are reproducible: the same
+// inputs give the same digest. The first one's inputs are Debian's packages.
+type Layer struct {
+	Name   string `json:"name"` // "debian", "programs", "rootfs" or "store"
+	Digest string `json:"digest"`
+	Size   int64  `json:"size"`   // in bytes
+	Cached bool   `json:"cached"` // nothing had to be done
+}
+
+// DefaultCache returns the cache of the current user.
+func DefaultCache() (string, error) {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "rk", "nodeimage"), nil
+}
+
+// Build makes a node image. What was made before, from the same inputs, is
+// taken from the cache. A failure that the user can do something about is an
+// *Error or a *part.Error.
+func Build(ctx context.Context, o Options) (*Result, error) {
+	b, err := newBuilder(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.gather(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.layers(ctx); err != nil {
+		return nil, err
+	}
+	res, err := b.finish()
+	if err != nil {
+		return nil, err
+	}
+	return res, b.cache.prune(time.Now())
+}
+
+// builder holds what the stages of a build hand on.
+type builder struct {
+	Options
+	report   reporter
+	cache    cache
+	arch     string
+	versions *part.Versions
+	release  part.Release
+	recipe   *recipe
+	specs    []spec
+
+	base     stageLayer
+	built    []part.Built
+	programs stageLayer
+	store    stageLayer
+	rootfs   stageLayer
+	images   map[string]string
+}
+
+// stageLayer is the layer that a stage made.
+type stageLayer struct {
+	fileLayer
+	name   string
+	by     string
+	cached bool
+}
+
+func newBuilder(o Options) (*builder, error) {
+	b := &builder{Options: o, report: reporter{o.Reporter}, cache: cache{o.CacheDir}, arch: runtime.GOARCH}
+	var err error
+	if b.versions, err = part.Load(); err != nil {
+		return nil, err
+	}
+	if b.release, err = b.versions.Release(o.KubernetesVersion); err != nil {
+		return nil, err
+	}
+	if b.recipe, err = loadRecipe(nodeimagedata.Rootfs); err != nil {
+		return nil, err
+	}
+	b.specs, err = loadSpecs(images.FS)
+	return b, err
+}
+
+// gather makes the Debian base and gets the programs, side by side.
+func (b *builder) gather(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return b.stage(&b.base, "debian", "Debian base", func(dir string) (fileLayer, error) {
+			return bootstrap(ctx, b.recipe, b.versions.Debian.Suite, b.arch, dir, b.report.detail("debian"))
+		}, b.recipe.Epoch, b.recipe.Packages, b.recipe.Exclude, b.versions.Debian.Suite, b.arch)
+	})
+	g.Go(func() error {
+		done := b.report.start("parts", "Programs of Kubernetes "+b.release.Version)
+		var err error
+		b.built, err = part.FetchAll(ctx, b.Source, b.versions.For(b.release))
+		done(err)
+		return err
+	})
+	return g.Wait()
+}
+
+// layers makes the layers above the base, side by side.
+func (b *builder) layers(ctx context.Context) error {
+	src, sums, err := b.sources()
+	if err != nil {
+		return err
+	}
+	if b.images, err = b.references(src); err != nil {
+		return err
+	}
+	g, _ := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return b.stage(&b.programs, "programs", "Layer of programs", func(dir string) (fileLayer, error) {
+			t, err := b.programTree(src)
+			return b.write(dir, t, err)
+		}, b.recipe.Epoch, b.recipe.Programs, sums)
+	})
+	g.Go(func() error {
+		return b.stage(&b.store, "store", "Images of the cluster", func(dir string) (fileLayer, error) {
+			t, err := b.storeTree(src, dir)
+			return b.write(dir, t, err)
+		}, storeFormat, b.recipe.Epoch, b.specs, b.images, sums, b.base.Hash, b.arch)
+	})
+	g.Go(func() error { return b.rootfsStage() })
+	return g.Wait()
+}
+
+// storeFormat goes up when the same images are laid down in another way.
+const storeFormat = 1
+
+func (b *builder) rootfsStage() error {
+	t, err := b.recipe.overlay(nodeimagedata.Rootfs, map[string]any{"Images": b.images})
+	if err != nil {
+		return err
+	}
+	hash := &countingHash{}
+	if err := t.write(hash, b.recipe.Epoch); err != nil {
+		return err
+	}
+	return b.stage(&b.rootfs, "rootfs", "Configuration of nodes", func(dir string) (fileLayer, error) {
+		return b.write(dir, t, nil)
+	}, hash.layer().Hash)
+}
+
+func (b *builder) write(dir string, t *tree, err error) (fileLayer, error) {
+	if err != nil {
+		return fileLayer{}, err
+	}
+	return writeLayer(filepath.Join(dir, layerFile), func(w io.Writer) error { return t.write(w, b.recipe.Epoch) })
+}
+
+// stage takes a layer from the cache or makes it.
+func (b *builder) stage(into *stageLayer, name, title string, make func(dir string) (fileLayer, error), inputs ...any) error {
+	done := b.report.start(name, title)
+	key, err := keyOf(name, inputs...)
+	if err == nil {
+		var dir string
+		into.name, into.by = name, "rk build node-image: "+name
+		into.fileLayer, dir, into.cached, err = do(b.cache, key, make)
+		into.Path = filepath.Join(dir, layerFile)
+	}
+	done(err)
+	return err
+}
+
+// sources returns where images' files come from, and a checksum of each
+// program.
+func (b *builder) sources() (sources, map[string]string, error) {
+	d, err := openDebian(b.base.Path)
+	if err != nil {
+		return sources{}, nil, err
+	}
+	src := sources{debian: d, programs: map[string]string{}, versions: map[string]string{"kubernetes": b.release.Version}}
+	sums := map[string]string{}
+	for _, built := range b.built {
+		if _, ok := src.versions[built.Part.Name]; !ok {
+			src.versions[built.Part.Name] = built.Part.Version
+		}
+		for _, f := range built.Files {
+			src.programs[f.Name] = f.Path
+			sums[f.Name] = f.SHA256
+		}
+	}
+	return src, sums, nil
+}
+
+// references returns the reference of each image by its short names.
+func (b *builder) references(src sources) (map[string]string, error) {
+	refs := map[string]string{}
+	for _, s := range b.specs {
+		if s.Base {
+			continue
+		}
+		ref, err := s.reference(src)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range append([]string{s.Name}, s.Aliases...) {
+			refs[name] = ref
+		}
+	}
+	return refs, nil
+}
+
+// programTree returns the programs that run on the node itself.
+func (b *builder) programTree(src sources) (*tree, error) {
+	t := newTree()
+	for dir, names := range b.recipe.Programs {
+		for _, name := range names {
+			from, ok := src.programs[name]
+			if !ok {
+				return nil, fmt.Errorf("rootfs.yaml: programs: no part has a program %q", name)
+			}
+			if err := t.file(path.Join(dir, name), 0o755, from); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return t, nil
+}
+
+// finish joins the layers and writes the archive.
+func (b *builder) finish() (*Result, error) {
+	labels, err := json.Marshal(b.images)
+	if err != nil {
+		return nil, err
+	}
+	stages := []stageLayer{b.base, b.programs, b.rootfs, b.store}
+	var layers []layerOf
+	for _, s := range stages {
+		layers = append(layers, layerOf{s.fileLayer, s.by})
+	}
+	img, err := assemble(b.arch, b.recipe.Epoch, nodeConfig(b.release.Version, string(labels)), layers)
+	if err != nil {
+		return nil, err
+	}
+	ref := Ref(b.release.Version)
+	a, err := newArchive(img, ref, layers, b.recipe.Epoch)
+	if err != nil {
+		return nil, err
+	}
+	res := &Result{
+		Path: b.Output, Ref: ref, Digest: a.manifest.Hash.String(),
+		KubernetesVersion: b.release.Version, Images: b.images,
+	}
+	if res.Path == "" {
+		res.Path = filepath.Join(b.CacheDir, "rk-node-"+b.release.Version+"-"+b.arch+".tar")
+	}
+	for _, s := range stages {
+		res.Layers = append(res.Layers, Layer{s.name, s.Hash.String(), s.Length, s.cached})
+	}
+	if res.Size, err = a.size(); err != nil {
+		return nil, err
+	}
+	done := b.report.start("archive", "Writing "+res.Path)
+	err = a.save(res.Path)
+	done(err)
+	return res, err
+}
+
+// nodeConfig is how a node container runs.
+func nodeConfig(kubernetesVersion, imageLabel string) v1.Config {
+	return v1.Config{
+		Entrypoint: []string{"/sbin/init"},
+		// systemd in a container asks who runs it, and powers off on this signal.
+		StopSignal: "SIGRTMIN+3",
+		Env: []string{
+			"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+			"KUBECONFIG=/etc/kubernetes/admin.conf",
+			"container=oci",
+		},
+		Labels: map[string]string{
+			LabelFormat:     Format,
+			LabelKubernetes: kubernetesVersion,
+			LabelImages:     imageLabel,
+		},
+	}
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeimage
+
+import (
+	"maps"
+	"slices"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// storeTree makes the images of a cluster and returns them as containerd
+// keeps them.
+func (b *builder) storeTree(src sources, scratch string) (*tree, error) {
+	s := &store{epoch: b.recipe.Epoch}
+	bases := map[string]stacked{}
+	for _, base := range []bool{true, false} { // bases first
+		for _, sp := range b.specs {
+			if sp.Base != base {
+				continue
+			}
+			b.report.detail("store")(sp.Name)
+			below := bases[sp.From]
+			files, err := sp.files(src)
+			if err != nil {
+				return nil, err
+			}
+			id, layer, err := s.addLayer(below.id, files)
+			if err != nil {
+				return nil, err
+			}
+			stack := stacked{id, append(slices.Clone(below.layers), layerOf{layer, "rk build node-image: " + sp.Name})}
+			if base {
+				bases[sp.Name] = stack
+				continue
+			}
+			if err := b.addImage(s, sp, stack); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return s.files(scratch)
+}
+
+// stacked is a stack of layers and the ID of its uppermost snapshot.
+type stacked struct {
+	id     int
+	layers []layerOf
+}
+
+func (b *builder) addImage(s *store, sp spec, stack stacked) error {
+	img, err := assemble(b.arch, b.recipe.Epoch, sp.config(), stack.layers)
+	if err != nil {
+		return err
+	}
+	manifest, config, err := parts(img)
+	if err != nil {
+		return err
+	}
+	s.images = append(s.images, storedImage{b.images[sp.Name], manifest, config, s.snapshots[stack.id-1].chainID})
+	return nil
+}
+
+// config is how the image runs.
+func (s spec) config() v1.Config {
+	env := map[string]string{"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	maps.Copy(env, s.Env)
+	c := v1.Config{Entrypoint: s.Entrypoint, Cmd: s.Cmd, User: s.User, WorkingDir: "/"}
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		c.Env = append(c.Env, k+"="+env[k])
+	}
+	return c
+}
