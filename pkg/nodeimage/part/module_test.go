@@ -67,7 +67,7 @@ func (f *tools) run(_ context.Context, dir string, _ []string, out io.Writer, na
 	}
 	switch {
 	case name == "go" && args[0] == "env":
-		fmt.Fprintf(out, `{"GOVERSION": %q, "GOPROXY": "https://modules.example", "CC": "cc -m64", "PKG_CONFIG": "pkgconf"}`, f.goVersion)
+		fmt.Fprintf(out, "warning: GOPATH set to GOROOT\n"+`{"GOVERSION": %q, "GOPROXY": "https://modules.example", "CC": "cc -m64", "PKG_CONFIG": "pkgconf"}`, f.goVersion)
 	case name == "go" && args[0] == "build":
 		return f.build(dir, out, args)
 	case name == "cc" && args[1] == "--version":

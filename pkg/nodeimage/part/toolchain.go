@@ -74,7 +74,9 @@ func inspect(ctx context.Context, run runner, dir string, p Part, arch, required
 		return toolchain{}, fmt.Errorf("asking the go tool for its settings: %w: %s", err, strings.TrimSpace(buf.String()))
 	}
 	var env goEnv
-	if err := json.Unmarshal(buf.Bytes(), &env); err != nil {
+	// A warning of the go tool may stand before the settings.
+	settings := buf.Bytes()[max(0, bytes.IndexByte(buf.Bytes(), '{')):]
+	if err := json.Unmarshal(settings, &env); err != nil {
 		return toolchain{}, fmt.Errorf("reading the settings of the go tool: %w", err)
 	}
 	// Development versions ("devel go1.27-…") are taken as they come.
