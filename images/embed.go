@@ -8,5 +8,5 @@ import "embed"
 
 // FS holds NAME/image.yaml and NAME/*.yaml.tmpl.
 //
-//go:embed */*.tmpl
+//go:embed */*.tmpl */image.yaml
 var FS embed.FS

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -58,8 +59,10 @@ func uvarint(n uint64) []byte { return binary.AppendUvarint(nil, n) }
 // the machine that made it.
 const dbPageSize = 4096
 
-// buildDB returns a bolt database with the given content. It is written in key
-// order in one transaction, so the same content gives the same bytes.
+// buildDB returns a bolt database with the given content. Each bucket is
+// written in a transaction of its own: a transaction that writes several
+// buckets gives them their pages in a random order. So the same content gives
+// the same bytes.
 func buildDB(scratch string, content *bucket) ([]byte, error) {
 	dir, err := os.MkdirTemp(scratch, "db-")
 	if err != nil {
@@ -72,20 +75,10 @@ func buildDB(scratch string, content *bucket) ([]byte, error) {
 		return nil, err
 	}
 	defer db.Close()
-	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range slices.Sorted(maps.Keys(content.buckets)) {
-			b, err := tx.CreateBucket([]byte(name))
-			if err != nil {
-				return err
-			}
-			if err := fill(b, content.buckets[name]); err != nil {
-				return fmt.Errorf("bucket %s: %w", name, err)
-			}
+	for _, name := range slices.Sorted(maps.Keys(content.buckets)) {
+		if err := fill(db, []string{name}, content.buckets[name]); err != nil {
+			return nil, err
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
 	if err := db.Close(); err != nil {
 		return nil, err
@@ -93,24 +86,34 @@ func buildDB(scratch string, content *bucket) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-func fill(b *bolt.Bucket, content *bucket) error {
-	if content.sequence > 0 {
-		if err := b.SetSequence(content.sequence); err != nil {
+// fill writes the bucket at the given path, and those in it.
+func fill(db *bolt.DB, at []string, content *bucket) error {
+	err := db.Update(func(tx *bolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists([]byte(at[0]))
+		for _, name := range at[1:] {
+			if err == nil {
+				b, err = b.CreateBucketIfNotExists([]byte(name))
+			}
+		}
+		if err != nil {
 			return err
 		}
-	}
-	for _, k := range slices.Sorted(maps.Keys(content.values)) {
-		if err := b.Put([]byte(k), content.values[k]); err != nil {
-			return fmt.Errorf("%q: %w", k, err)
+		for _, k := range slices.Sorted(maps.Keys(content.values)) {
+			if err := b.Put([]byte(k), content.values[k]); err != nil {
+				return fmt.Errorf("%q: %w", k, err)
+			}
 		}
+		if content.sequence > 0 {
+			return b.SetSequence(content.sequence)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("bucket %s: %w", strings.Join(at, "/"), err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(content.buckets)) {
-		child, err := b.CreateBucket([]byte(name))
-		if err != nil {
-			return fmt.Errorf("%q: %w", name, err)
-		}
-		if err := fill(child, content.buckets[name]); err != nil {
-			return fmt.Errorf("%q: %w", name, err)
+		if err := fill(db, append(slices.Clone(at), name), content.buckets[name]); err != nil {
+			return err
 		}
 	}
 	return nil
