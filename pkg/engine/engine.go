@@ -65,10 +65,16 @@ type Containers interface {
 // Execer acts inside one container.
 type Execer interface {
 	// Exec runs p in a running container and returns its exit code after all
-	// output is drained. Cancelling ctx returns promptly with ctx's error.
+	// output is drained. A command that cannot be started is an error or exit
+	// code 126 or 127. Cancelling ctx returns promptly with ctx's error, after
+	// which nothing more is written to p's writers; the process itself may run on.
+	// A read from p.Stdin may be pending on return.
 	Exec(ctx context.Context, id string, p Process) (exit int, err error)
-	// CopyIn unpacks an uncompressed tar stream at dir, which must exist.
-	// Works on created, running and stopped containers.
+	// CopyIn unpacks an uncompressed tar stream at dir, with the owners and
+	// modes of its entries. It works on created, running and stopped
+	// containers, and wraps ErrNotFound if dir does not exist. Entries must lie
+	// on the same mount as dir does: what a tar at / holds for a volume or a
+	// tmpfs may be hidden by it.
 	CopyIn(ctx context.Context, id, dir string, tar io.Reader) error
 	// CopyOut returns path (a file or directory) as a tar stream; the caller
 	// closes it. It wraps ErrNotFound if path does not exist.
@@ -84,7 +90,8 @@ type Images interface {
 	LoadImage(ctx context.Context, archive io.Reader) (refs []string, err error)
 	// PullImage fetches ref from its registry.
 	PullImage(ctx context.Context, ref string) error
-	// RemoveImage removes ref; an absent image is success.
+	// RemoveImage removes ref; an absent image is success, one that a
+	// container uses is an error.
 	RemoveImage(ctx context.Context, ref string) error
 }
 
@@ -95,7 +102,8 @@ type Networks interface {
 	// ListNetworks returns the networks that carry every label of sel (an
 	// empty value matches any value), all networks if sel is empty; ordered by name.
 	ListNetworks(ctx context.Context, sel map[string]string) ([]Network, error)
-	// RemoveNetwork removes by name; an absent network is success.
+	// RemoveNetwork removes by name; an absent network is success, one with a
+	// running container is an error.
 	RemoveNetwork(ctx context.Context, name string) error
 }
 
@@ -159,7 +167,7 @@ type BindMount struct {
 // PortMapping publishes a container port on the host.
 type PortMapping struct {
 	HostIP        netip.Addr `json:"hostIP"`
-	HostPort      uint16     `json:"hostPort"`
+	HostPort      uint16     `json:"hostPort"` // 0: the engine picks a free one
 	ContainerPort uint16     `json:"containerPort"`
 	Protocol      string     `json:"protocol"` // "tcp", "udp" or "sctp"
 }

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command testprog is the only program in the conformance suite's image.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/rootless-kubernetes/rk/pkg/engine/enginetest/internal/prog"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	os.Exit(prog.Main(ctx, prog.Process{
+		Args: os.Args[1:], Env: os.Environ(), UID: os.Getuid(), Getwd: os.Getwd, Hostname: os.Hostname,
+		Open:  func(name string) (prog.File, error) { return os.Open(name) },
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+	}))
+}
