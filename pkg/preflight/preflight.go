@@ -18,15 +18,9 @@ import (
 
 	"github.com/rootless-kubernetes/rk/pkg/config"
 	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/nodeimage"
 	"github.com/rootless-kubernetes/rk/pkg/plan"
 	"github.com/rootless-kubernetes/rk/pkg/problem"
-)
-
-// Labels of a node image, set by package nodeimage.
-const (
-	LabelNodeImage         = "io.rk.node-image"         // any value: this is a node image
-	LabelKubernetesVersion = "io.rk.kubernetes-version" // e.g. "v1.36.3"
-	LabelImages            = "io.rk.images"             // JSON object: short name to reference in the node
 )
 
 // Engine is what is asked of an engine.
@@ -48,18 +42,28 @@ func Image(ctx context.Context, eng Engine, ref string) (plan.ImageFacts, error)
 	if err != nil {
 		return plan.ImageFacts{}, fmt.Errorf("image %s: %w", ref, err)
 	}
-	if _, ok := img.Labels[LabelNodeImage]; !ok {
-		return plan.ImageFacts{}, problem.NotNodeImage.Wrapf("image %s has no label %s", ref, LabelNodeImage)
+	return facts(ref, img)
+}
+
+// facts reads the labels of a node image.
+func facts(ref string, img engine.Image) (plan.ImageFacts, error) {
+	if _, ok := img.Labels[nodeimage.LabelFormat]; !ok {
+		return plan.ImageFacts{}, problem.NotNodeImage.Wrapf("image %s has no label %s", ref, nodeimage.LabelFormat)
+	}
+	if format := img.Labels[nodeimage.LabelFormat]; format != nodeimage.Format {
+		return plan.ImageFacts{}, problem.NotNodeImage.
+			With("Build it again with this version of rk: 'rk build node-image'.").
+			Wrapf("image %s has format %q, this version of rk needs %q", ref, format, nodeimage.Format)
 	}
 	if img.Arch != "" && img.Arch != runtime.GOARCH {
 		return plan.ImageFacts{}, problem.ImageArch.Wrapf("image %s is for %s, this machine is %s", ref, img.Arch, runtime.GOARCH)
 	}
-	f := plan.ImageFacts{Ref: ref, ID: img.ID, KubernetesVersion: img.Labels[LabelKubernetesVersion]}
+	f := plan.ImageFacts{Ref: ref, ID: img.ID, KubernetesVersion: img.Labels[nodeimage.LabelKubernetes]}
 	if f.KubernetesVersion == "" {
-		return plan.ImageFacts{}, problem.NotNodeImage.Wrapf("image %s has no label %s", ref, LabelKubernetesVersion)
+		return plan.ImageFacts{}, problem.NotNodeImage.Wrapf("image %s has no label %s", ref, nodeimage.LabelKubernetes)
 	}
-	if err := json.Unmarshal([]byte(img.Labels[LabelImages]), &f.Images); err != nil {
-		return plan.ImageFacts{}, problem.NotNodeImage.Wrapf("image %s: label %s is not a JSON object of strings: %w", ref, LabelImages, err)
+	if err := json.Unmarshal([]byte(img.Labels[nodeimage.LabelImages]), &f.Images); err != nil {
+		return plan.ImageFacts{}, problem.NotNodeImage.Wrapf("image %s: label %s is not a JSON object of strings: %w", ref, nodeimage.LabelImages, err)
 	}
 	return f, nil
 }

@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package preflight
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rootless-kubernetes/rk/pkg/config"
+	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/engine/enginetest"
+	"github.com/rootless-kubernetes/rk/pkg/nodeimage"
+	"github.com/rootless-kubernetes/rk/pkg/plan"
+	"github.com/rootless-kubernetes/rk/pkg/problem"
+)
+
+const ref = "localhost/rk-node:v1.36.3"
+
+// nodeImage is an image with the labels that package nodeimage sets, changed by f.
+func nodeImage(f func(*engine.Image)) engine.Image {
+	img := engine.Image{ID: "0123abcd", Arch: runtime.GOARCH, Labels: map[string]string{
+		nodeimage.LabelFormat: nodeimage.Format, nodeimage.LabelKubernetes: "v1.36.3", nodeimage.LabelImages: `{"etcd":"localhost/rk/etcd:v3.6.8"}`,
+	}}
+	if f != nil {
+		f(&img)
+	}
+	return img
+}
+
+func imageFacts() plan.ImageFacts {
+	return plan.ImageFacts{Ref: ref, ID: "0123abcd", KubernetesVersion: "v1.36.3", Images: map[string]string{"etcd": "localhost/rk/etcd:v3.6.8"}}
+}
+
+func clusterConfig(change ...func(*config.Cluster)) config.Cluster {
+	c := config.Default(config.Cluster{Name: "demo"})
+	for _, f := range change {
+		f(&c)
+	}
+	return c
+}
+
+// fakeHost has networks and, of all ports, 41000 free and 6443 in use.
+type fakeHost struct{ taken []taken }
+
+func (h fakeHost) Taken() []taken { return h.taken }
+func (fakeHost) MTU() int         { return 1420 }
+func (fakeHost) FreePort(_ context.Context, addr netip.Addr, port uint16) (uint16, error) {
+	switch {
+	case addr.String() == "192.0.2.1":
+		return 0, fmt.Errorf("bind: %w", syscall.EADDRNOTAVAIL)
+	case port == 443:
+		return 0, fmt.Errorf("bind: %w", syscall.EACCES)
+	case port == 6443:
+		return 0, fmt.Errorf("bind: %w", syscall.EADDRINUSE)
+	case port == 0:
+		return 41000, nil
+	}
+	return port, nil
+}
+
+func TestImage(t *testing.T) {
+	t.Parallel()
+	label := func(key, value string) func(*engine.Image) {
+		return func(i *engine.Image) { i.Labels[key] = value }
+	}
+	without := func(key string) func(*engine.Image) {
+		return func(i *engine.Image) { delete(i.Labels, key) }
+	}
+	for name, tc := range map[string]struct {
+		image engine.Image
+		want  *problem.Problem
+	}{
+		"node image":       {nodeImage(nil), nil},
+		"plain":            {engine.Image{Arch: runtime.GOARCH}, problem.NotNodeImage},
+		"no version":       {nodeImage(without(nodeimage.LabelKubernetes)), problem.NotNodeImage},
+		"no images":        {nodeImage(without(nodeimage.LabelImages)), problem.NotNodeImage},
+		"images no object": {nodeImage(label(nodeimage.LabelImages, `["etcd"]`)), problem.NotNodeImage},
+		"other format":     {nodeImage(label(nodeimage.LabelFormat, "0")), problem.NotNodeImage},
+		"other processor":  {nodeImage(func(i *engine.Image) { i.Arch = "s390x" }), problem.ImageArch},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			eng := enginetest.NewFake()
+			eng.AddImage(ref, tc.image)
+			got, err := Image(t.Context(), eng, ref)
+			if tc.want != nil {
+				if !errors.Is(err, tc.want) {
+					t.Fatalf("error is %v, want %s", err, tc.want.Code)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(imageFacts(), got); diff != "" {
+				t.Errorf("facts (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestImageAbsentOrUnknown(t *testing.T) {
+	t.Parallel()
+	eng := enginetest.NewFake()
+	_, err := Image(t.Context(), eng, ref)
+	if !errors.Is(err, problem.ImageNotPresent) || !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("absent: error is %v, want ImageNotPresent and ErrNotFound", err)
+	}
+	broken := errors.New("broken")
+	eng.Fail("InspectImage", ref, broken)
+	if _, err := Image(t.Context(), eng, ref); !errors.Is(err, broken) || errors.Is(err, problem.ImageNotPresent) {
+		t.Errorf("engine broken: error is %v", err)
+	}
+}
+
+func TestGather(t *testing.T) {
+	t.Parallel()
+	eng := enginetest.NewFake()
+	got, err := gather(t.Context(), eng, clusterConfig(), imageFacts(), fakeHost{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := plan.Facts{Engine: eng.Engine, APIPort: 41000, MTU: 1420, Image: imageFacts(), Subnet: got.Subnet}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Errorf("facts (-want +got):\n%s", diff)
+	}
+	if got.Subnet.Bits() != 24 || !pools[0].Overlaps(got.Subnet) {
+		t.Errorf("subnet is %s, want a /24 in %s", got.Subnet, pools[0])
+	}
+	again, err := gather(t.Context(), eng, clusterConfig(), imageFacts(), fakeHost{})
+	if err != nil || again.Subnet != got.Subnet {
+		t.Errorf("the second time, subnet is %s (%v), want %s", again.Subnet, err, got.Subnet)
+	}
+}
+
+func TestGatherReportsTheEngine(t *testing.T) {
+	t.Parallel()
+	for _, op := range []string{"Info", "ListNetworks"} {
+		eng, broken := enginetest.NewFake(), errors.New("broken")
+		eng.Fail(op, "", broken)
+		if _, err := gather(t.Context(), eng, clusterConfig(), imageFacts(), fakeHost{}); !errors.Is(err, broken) {
+			t.Errorf("%s: error is %v", op, err)
+		}
+	}
+}
+
+func TestGatherImagesOfNodes(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		image engine.Image
+		want  *problem.Problem
+	}{
+		"same":           {nodeImage(nil), nil},
+		"other version":  {nodeImage(func(i *engine.Image) { i.Labels[nodeimage.LabelKubernetes] = "v1.35.4" }), problem.InvalidConfig},
+		"other images":   {nodeImage(func(i *engine.Image) { i.Labels[nodeimage.LabelImages] = `{}` }), problem.InvalidConfig},
+		"no node image":  {engine.Image{}, problem.NotNodeImage},
+		"not there":      {engine.Image{ID: "absent"}, problem.ImageNotPresent},
+		"other platform": {nodeImage(func(i *engine.Image) { i.Arch = "s390x" }), problem.ImageArch},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			eng := enginetest.NewFake()
+			if tc.image.ID != "absent" {
+				eng.AddImage("localhost/own:1", tc.image)
+			}
+			c := clusterConfig(func(c *config.Cluster) {
+				c.Nodes = append(c.Nodes, config.Node{Role: config.RoleWorker, Count: 1, Image: "localhost/own:1"})
+			})
+			_, err := gather(t.Context(), eng, c, imageFacts(), fakeHost{})
+			if tc.want == nil {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if !errors.Is(err, tc.want) || !strings.Contains(err.Error(), "nodes[1].image") {
+				t.Errorf("error is %v, want %s naming nodes[1].image", err, tc.want.Code)
+			}
+		})
+	}
+}
+
+func TestGatherAvoidsWhatIsTaken(t *testing.T) {
+	t.Parallel()
+	free, err := gather(t.Context(), enginetest.NewFake(), clusterConfig(), imageFacts(), fakeHost{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	prefix := netip.MustParsePrefix
+	for name, tc := range map[string]struct {
+		network netip.Prefix // of the engine
+		host    netip.Prefix
+		want    netip.Prefix // the subnet lies in it
+	}{
+		"engine's network": {free.Subnet, netip.Prefix{}, pools[0]},
+		"host's address":   {netip.Prefix{}, netip.PrefixFrom(free.Subnet.Addr().Next(), 32), pools[0]},
+		"host's route":     {netip.Prefix{}, prefix("10.0.0.0/8"), pools[1]},
+		"both":             {prefix("10.0.0.0/8"), prefix("172.16.0.0/12"), pools[2]},
+		"all private":      {prefix("10.89.0.0/16"), prefix("128.0.0.0/1"), pools[3]},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			eng, h := enginetest.NewFake(), fakeHost{}
+			if tc.network.IsValid() {
+				if err := eng.RemoveNetwork(t.Context(), "podman"); err != nil {
+					t.Fatal(err)
+				}
+				if err := eng.CreateNetwork(t.Context(), engine.NetworkSpec{Name: "other", Subnet: tc.network}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tc.host.IsValid() {
+				h.taken = []taken{{tc.host, "a test"}}
+			}
+			got, err := gather(t.Context(), eng, clusterConfig(), imageFacts(), h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Subnet == free.Subnet || !tc.want.Overlaps(got.Subnet) {
+				t.Errorf("subnet is %s, want another one than %s, in %s", got.Subnet, free.Subnet, tc.want)
+			}
+		})
+	}
+}
+
+// Pod and service subnets count as taken; where everything is, that is a problem.
+func TestGatherNoFreeSubnet(t *testing.T) {
+	t.Parallel()
+	c := clusterConfig(func(c *config.Cluster) {
+		c.Networking.PodSubnet, c.Networking.ServiceSubnet = "10.0.0.0/8", "172.16.0.0/12"
+	})
+	got, err := gather(t.Context(), enginetest.NewFake(), c, imageFacts(), fakeHost{})
+	if err != nil || !pools[2].Overlaps(got.Subnet) {
+		t.Errorf("subnet is %s (%v), want one in %s", got.Subnet, err, pools[2])
+	}
+	h := fakeHost{[]taken{{netip.MustParsePrefix("192.168.0.0/16"), "a test"}}}
+	if _, err := gather(t.Context(), enginetest.NewFake(), c, imageFacts(), h); !errors.Is(err, problem.SubnetClash) {
+		t.Errorf("error is %v, want SubnetClash", err)
+	}
+}
+
+func TestGatherConfiguredSubnet(t *testing.T) {
+	t.Parallel()
+	c := clusterConfig(func(c *config.Cluster) { c.Networking.NodeSubnet = "10.77.1.0/28" })
+	got, err := gather(t.Context(), enginetest.NewFake(), c, imageFacts(), fakeHost{})
+	if err != nil || got.Subnet.String() != "10.77.1.0/28" {
+		t.Errorf("subnet is %s (%v), want the configured one", got.Subnet, err)
+	}
+	h := fakeHost{[]taken{{netip.MustParsePrefix("10.77.0.0/16"), "a route through wg0"}}}
+	_, err = gather(t.Context(), enginetest.NewFake(), c, imageFacts(), h)
+	if !errors.Is(err, problem.SubnetClash) || !strings.Contains(err.Error(), "10.77.0.0/16 of a route through wg0") {
+		t.Errorf("error is %v, want SubnetClash that names the route", err)
+	}
+	c.Networking.NodeSubnet = "10.88.3.0/24"
+	_, err = gather(t.Context(), enginetest.NewFake(), c, imageFacts(), fakeHost{})
+	if !errors.Is(err, problem.SubnetClash) || !strings.Contains(err.Error(), "the engine's network podman") {
+		t.Errorf("error is %v, want SubnetClash that names the network", err)
+	}
+}
+
+func TestGatherPort(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		addr string
+		port int
+		want *problem.Problem
+		says string
+	}{
+		"fixed":       {"127.0.0.1", 16443, nil, ""},
+		"in use":      {"127.0.0.1", 6443, problem.PortTaken, "6443"},
+		"privileged":  {"127.0.0.1", 443, problem.InvalidConfig, "443"},
+		"not of host": {"192.0.2.1", 0, problem.InvalidConfig, "192.0.2.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := clusterConfig(func(c *config.Cluster) {
+				c.Networking.APIServerAddress, c.Networking.APIServerPort = tc.addr, tc.port
+			})
+			got, err := gather(t.Context(), enginetest.NewFake(), c, imageFacts(), fakeHost{})
+			if tc.want == nil {
+				if err != nil || int(got.APIPort) != tc.port {
+					t.Errorf("port is %d (%v), want %d", got.APIPort, err, tc.port)
+				}
+				return
+			}
+			if !errors.Is(err, tc.want) || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("error is %v, want %s that says %q", err, tc.want.Code, tc.says)
+			}
+		})
+	}
+}
+
+// The real machine: a port that is listened on is seen to be in use, a free
+// one can be listened on, and the loopback network is taken.
+func TestLocalHost(t *testing.T) {
+	t.Parallel()
+	loopback := netip.MustParseAddr("127.0.0.1")
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	used := l.Addr().(*net.TCPAddr).AddrPort().Port()
+	if _, err := (localHost{}).FreePort(t.Context(), loopback, used); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("port %d in use: error is %v, want EADDRINUSE", used, err)
+	}
+	if free, err := (localHost{}).FreePort(t.Context(), loopback, 0); err != nil || free == 0 || free == used {
+		t.Errorf("free port is %d (%v)", free, err)
+	}
+	if _, clash := overlapping(netip.MustParsePrefix("127.0.0.0/24"), localHost{}.Taken()); !clash {
+		t.Errorf("the loopback network is not taken: %v", localHost{}.Taken())
+	}
+}
+
+func TestParseRoutes(t *testing.T) {
+	t.Parallel()
+	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		t.Skip("the sample is of a little-endian machine")
+	}
+	f, err := os.Open("testdata/route")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got, err := parseRoutes(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prefix := netip.MustParsePrefix
+	want := []route{
+		{"wlan0", prefix("0.0.0.0/0"), 600}, {"eth0", prefix("0.0.0.0/0"), 100},
+		{"wg0", prefix("10.89.0.0/17"), 0}, {"eth0", prefix("192.168.178.0/24"), 100}, {"tun0", prefix("172.20.1.1/32"), 50},
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(route{}), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Errorf("routes (-want +got):\n%s", diff)
+	}
+	if device, ok := defaultDevice(got); !ok || device != "eth0" {
+		t.Errorf("default device is %q, want eth0, which has the lower metric", device)
+	}
+	vpn := append(got, route{"tun0", prefix("0.0.0.0/1"), 999}, route{"tun0", prefix("128.0.0.0/1"), 999})
+	if device, _ := defaultDevice(vpn); device != "tun0" {
+		t.Errorf("default device is %q, want tun0, whose routes are more exact", device)
+	}
+	if device, ok := defaultDevice(got[2:]); ok {
+		t.Errorf("without a default route, the device is %q", device)
+	}
+}
+
+func TestParseRoutesMalformed(t *testing.T) {
+	t.Parallel()
+	for _, line := range []string{"eth0 1", "eth0 XX 0 0 0 0 0 0", "eth0 00000000 0 0 0 0 0 X", "eth0 00000000 0 0 0 0 X 0", "eth0 0000 0 0 0 0 0 0"} {
+		if got, err := parseRoutes(strings.NewReader("header\n" + line + "\n")); err == nil {
+			t.Errorf("%q is accepted: %v", line, got)
+		}
+	}
+}
