@@ -21,6 +21,7 @@ id=${dir##*/} hosts=${dir%/*}
 cgroups=/sys/fs/cgroup
 
 clean() {
+    trap '' TERM INT HUP
     set +e
     if [ -d "$cgroup" ]; then
         echo 1 >"$cgroup/cgroup.kill"
