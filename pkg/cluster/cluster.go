@@ -14,6 +14,16 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/step"
 )
 
+// Env looks up environment variables, as os.Getenv does.
+type Env func(string) string
+
+func (e Env) get(name string) string {
+	if e == nil {
+		return ""
+	}
+	return e(name)
+}
+
 // CreateOptions rule Create.
 type CreateOptions struct {
 	Reporter step.Reporter
@@ -25,8 +35,8 @@ type CreateOptions struct {
 	// Kubeconfig is the file to write; empty follows kubectl's rules
 	// ($KUBECONFIG, then ~/.kube/config).
 	Kubeconfig string
-	// Env looks up environment variables (os.Getenv).
-	Env func(string) string
+	// Env looks up environment variables (os.Getenv); nil: there are none.
+	Env Env
 }
 
 // Created is what Create made.
@@ -39,7 +49,7 @@ type Created struct {
 type DeleteOptions struct {
 	Reporter   step.Reporter
 	Kubeconfig string // as in CreateOptions
-	Env        func(string) string
+	Env        Env
 }
 
 // Cluster is a cluster as found by its labels.

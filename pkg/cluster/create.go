@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -85,32 +86,55 @@ func (c *creation) makeKeys() (err error) {
 	return err
 }
 
+// withUndo makes a step's function of f. The undo is known before f runs, so
+// that it holds whatever happens in there; f takes it back by returning a
+// notMine error.
+func withUndo(undo step.Undo, f func(context.Context) error) func(context.Context) (step.Undo, error) {
+	return func(ctx context.Context) (u step.Undo, err error) {
+		u = undo
+		defer func() {
+			if r := recover(); r != nil {
+				err = &step.PanicError{Value: r, Stack: debug.Stack()}
+			}
+		}()
+		err = f(ctx)
+		var foreign *notMine
+		if errors.As(err, &foreign) {
+			return nil, foreign.error
+		}
+		return u, err
+	}
+}
+
+// notMine says that what a step would have made is there already, and is somebody else's.
+type notMine struct{ error }
+
 func (c *creation) networkStep() step.Step {
-	return step.Step{ID: "network", Title: "Creating the network", Timeout: time.Minute, Do: func(ctx context.Context) (step.Undo, error) {
-		spec := c.plan.Network
-		undo := func(ctx context.Context) error { return removeNetwork(ctx, c.engine, c.plan.Cluster, spec.Name) }
+	spec := c.plan.Network
+	undo := func(ctx context.Context) error { return removeNetwork(ctx, c.engine, c.plan.Cluster, spec.Name) }
+	return step.Step{ID: "network", Title: "Creating the network", Timeout: time.Minute, Do: withUndo(undo, func(ctx context.Context) error {
 		err := c.engine.CreateNetwork(ctx, spec)
 		if errors.Is(err, engine.ErrConflict) {
-			return nil, problem.SubnetClash.Wrap(err)
+			return &notMine{problem.SubnetClash.Wrap(err)}
 		}
-		return undo, engineError(err)
-	}}
+		return engineError(err)
+	})}
 }
 
 func (c *creation) nodeSteps() []step.Step {
 	steps := make([]step.Step, len(c.plan.Nodes))
 	for i, n := range c.plan.Nodes {
-		steps[i] = step.Step{ID: "node/" + n.Name, Title: n.Name, Timeout: 5 * time.Minute, Do: func(ctx context.Context) (step.Undo, error) {
+		undo := func(ctx context.Context) error { return removeContainer(ctx, c.engine, c.plan.Cluster, n.Name) }
+		steps[i] = step.Step{ID: "node/" + n.Name, Title: n.Name, Timeout: 5 * time.Minute, Do: withUndo(undo, func(ctx context.Context) error {
 			return c.startNode(ctx, n)
-		}}
+		})}
 	}
 	return steps
 }
 
 // startNode makes a node's container, puts its files in and starts it. The
 // keys are made while the engine makes the container.
-func (c *creation) startNode(ctx context.Context, n plan.Node) (step.Undo, error) {
-	undo := func(ctx context.Context) error { return removeContainer(ctx, c.engine, c.plan.Cluster, n.Name) }
+func (c *creation) startNode(ctx context.Context, n plan.Node) error {
 	var files []node.File
 	var g errgroup.Group
 	g.Go(func() (err error) {
@@ -120,18 +144,18 @@ func (c *creation) startNode(ctx context.Context, n plan.Node) (step.Undo, error
 	id, err := c.engine.CreateContainer(ctx, n.Container)
 	if err := errors.Join(err, g.Wait()); err != nil {
 		if errors.Is(err, engine.ErrConflict) {
-			return nil, problem.ClusterExists.Wrapf("a container %s is there already: %w", n.Name, err)
+			return &notMine{problem.ClusterExists.Wrapf("a container %s is there already: %w", n.Name, err)}
 		}
-		return undo, engineError(err)
+		return engineError(err)
 	}
 	if err := node.New(c.engine, id).WriteFiles(ctx, files, c.now); err != nil {
-		return undo, engineError(err)
+		return engineError(err)
 	}
 	err = c.engine.StartContainer(ctx, id)
 	if errors.Is(err, engine.ErrPortInUse) {
-		return undo, problem.PortTaken.Wrapf("%s: %w", c.plan.APIServer, err)
+		return problem.PortTaken.Wrapf("%s: %w", c.plan.APIServer, err)
 	}
-	return undo, engineError(err)
+	return engineError(err)
 }
 
 // files are all files of a node, the rendered and the secret ones.
@@ -193,7 +217,7 @@ func (c *creation) apply(ctx context.Context) error {
 			for i, t := range n.Taints {
 				taints[i] = kube.Taint(t)
 			}
-			return c.client.EnsureNode(ctx, n.Name, []string{n.PodCIDR.String()}, n.Labels, taints)
+			return c.client.EnsureNode(ctx, n.Name, []string{n.PodCIDR.String()}, n.Labels, taints...)
 		})
 	}
 	manifests := make([]string, 0, len(c.plan.Addons)+1)
@@ -229,7 +253,7 @@ func (c *creation) waitReady(ctx context.Context) error {
 	})
 	g.Go(func() error {
 		err := c.client.Wait(ctx, report,
-			kube.DaemonSetReady("kube-flannel", "kube-flannel-ds"), kube.DaemonSetReady("kube-system", "kube-proxy"),
+			kube.DaemonSetReady("kube-flannel", "kube-flannel-ds", names...), kube.DaemonSetReady("kube-system", "kube-proxy", names...),
 			kube.DeploymentAvailable("kube-system", "coredns"))
 		if err != nil {
 			return problem.AddonNotAvailable.Wrap(err)
@@ -240,15 +264,15 @@ func (c *creation) waitReady(ctx context.Context) error {
 }
 
 func (c *creation) kubeconfigStep() step.Step {
-	return step.Step{ID: "kubeconfig", Title: "Writing the kubeconfig", Timeout: time.Minute, Do: func(ctx context.Context) (step.Undo, error) {
-		path, err := kubeconfigPath(c.options.Kubeconfig, c.options.Env)
-		if err != nil {
-			return nil, err
-		}
-		c.kubeconfigPath = path
-		undo := func(ctx context.Context) error { return kube.RemoveKubeconfig(ctx, path, c.plan.Admin.Context) }
-		return undo, kube.MergeKubeconfig(ctx, path, c.admin)
-	}}
+	path := kube.ResolvePath(c.options.Kubeconfig, c.options.Env.get("KUBECONFIG"), c.options.Env.get("HOME"))
+	c.kubeconfigPath = path
+	undo := func(ctx context.Context) error {
+		_, err := kube.RemoveKubeconfig(ctx, path, c.plan.Admin.Context)
+		return err
+	}
+	return step.Step{ID: "kubeconfig", Title: "Writing the kubeconfig", Timeout: time.Minute, Do: withUndo(undo, func(ctx context.Context) error {
+		return kube.MergeKubeconfig(ctx, path, c.admin)
+	})}
 }
 
 // guarded makes a step's function of f that ends at once when a node's

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
-	"sigs.k8s.io/yaml"
 
 	"github.com/rootless-kubernetes/rk/pkg/engine"
 	"github.com/rootless-kubernetes/rk/pkg/kube"
@@ -169,11 +168,11 @@ func Delete(ctx context.Context, eng engine.Engine, name string, o DeleteOptions
 	if err != nil {
 		err = problem.LeftOver.Wrap(err)
 	}
-	path, kerr := kubeconfigPath(o.Kubeconfig, o.Env)
-	if kerr == nil {
-		kerr = kube.RemoveKubeconfig(ctx, path, plan.ContextName(name))
+	for _, path := range kube.KubeconfigPaths(o.Kubeconfig, o.Env.get("KUBECONFIG"), o.Env.get("HOME")) {
+		_, kerr := kube.RemoveKubeconfig(ctx, path, plan.ContextName(name))
+		err = errors.Join(err, kerr)
 	}
-	return errors.Join(err, kerr)
+	return err
 }
 
 // AdminKubeconfig returns a cluster's kubeconfig with the address at which
@@ -193,38 +192,7 @@ func AdminKubeconfig(ctx context.Context, eng engine.Engine, name string) ([]byt
 	if err != nil {
 		return nil, engineError(err)
 	}
-	return forHost(data, c.APIServer, plan.ContextName(name))
-}
-
-// forHost rewrites a node's kubeconfig: the published address, and one name for cluster, user and context.
-func forHost(data []byte, server, name string) ([]byte, error) {
-	var doc struct {
-		APIVersion string `json:"apiVersion"`
-		Kind       string `json:"kind"`
-		Current    string `json:"current-context"`
-		Clusters   []struct {
-			Name    string         `json:"name"`
-			Cluster map[string]any `json:"cluster"`
-		} `json:"clusters"`
-		Contexts []struct {
-			Name    string         `json:"name"`
-			Context map[string]any `json:"context"`
-		} `json:"contexts"`
-		Users []struct {
-			Name string         `json:"name"`
-			User map[string]any `json:"user"`
-		} `json:"users"`
-	}
-	if err := yaml.Unmarshal(data, &doc); err != nil {
-		return nil, fmt.Errorf("admin.conf: %w", err)
-	}
-	if len(doc.Clusters) != 1 || len(doc.Contexts) != 1 || len(doc.Users) != 1 {
-		return nil, errors.New("admin.conf does not hold exactly one cluster, context and user")
-	}
-	doc.Current, doc.Clusters[0].Name, doc.Users[0].Name, doc.Contexts[0].Name = name, name, name, name
-	doc.Clusters[0].Cluster["server"] = "https://" + server
-	doc.Contexts[0].Context = map[string]any{"cluster": name, "user": name}
-	return yaml.Marshal(doc)
+	return kube.RewriteKubeconfig(data, plan.ContextName(name), "https://"+c.APIServer)
 }
 
 // removeContainer and removeNetwork remove by name, but only what belongs to
@@ -270,11 +238,4 @@ func engineError(err error) error {
 		return problem.DiskFull.Wrap(err)
 	}
 	return problem.EngineFailed.Wrap(err)
-}
-
-func kubeconfigPath(explicit string, env func(string) string) (string, error) {
-	if env == nil {
-		env = func(string) string { return "" }
-	}
-	return kube.KubeconfigPath(explicit, env)
 }
