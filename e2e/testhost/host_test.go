@@ -369,7 +369,7 @@ podman run --rm --pids-limit=0 --network=two --publish=127.0.0.1:8080:80 localho
 			if err != nil || strings.Count(out, "ldconfig (") != 2 {
 				t.Errorf("podman run: %q, %v", out, err)
 			}
-			_, err = h.User(t.Context(), "test -e .local/share/containers/storage/overlay/.has-mount-program")
+			_, err = h.User(t.Context(), "grep -qw true .local/share/containers/storage/overlay/.has-mount-program")
 			if (err == nil) != tt.fuseOverlayfs {
 				t.Errorf("fuse-overlayfs in use: %t, want %t", err == nil, tt.fuseOverlayfs)
 			}
