@@ -137,7 +137,6 @@ func (s *store) metadata(snapshotter string) (*bucket, error) {
 			return nil, err
 		}
 		b.values["name"] = []byte(snapshotKey(i+1, snap.chainID))
-		b.labels(map[string]string{"containerd.io/snapshot.ref": snap.chainID})
 		if snap.parent > 0 {
 			parent := s.snapshots[snap.parent-1].chainID
 			b.values["parent"] = []byte(parent)
@@ -204,8 +203,7 @@ func (s *store) snapshotMetadata() (*bucket, error) {
 		b.values["id"] = uvarint(uint64(id))
 		b.values["kind"] = []byte{kindCommitted}
 		b.values["inodes"] = varint(int64(len(snap.files.entries) + 1))
-		b.values["size"] = varint(snap.files.size())
-		b.labels(map[string]string{"containerd.io/snapshot.ref": snap.chainID})
+		b.values["size"] = varint(snap.files.diskUsage())
 		if snap.parent > 0 {
 			b.values["parent"] = []byte(snapshotKey(snap.parent, s.snapshots[snap.parent-1].chainID))
 			parents.values[parentKey(uint64(snap.parent), uint64(id))] = []byte(key)

@@ -109,9 +109,7 @@ func build(t *testing.T, content *bucket, err error) []byte {
 	return data
 }
 
-// The goldens were compared with databases that containerd v2.4.2 wrote when
-// the same images were imported into it: hack/compare in the commit that added
-// them is not needed again as long as the schema version stays.
+// TestStoreMatchesContainerd compares such databases with containerd's own.
 func TestStoreDatabases(t *testing.T) {
 	t.Parallel()
 	s := sample(t)

@@ -98,12 +98,17 @@ func (t *tree) paths() []string {
 	return out
 }
 
-// size returns the sum of all file sizes, in bytes.
-func (t *tree) size() int64 {
-	var n int64
+// diskUsage returns what the tree takes on a file system with blocks of 4 KiB,
+// in bytes, its root directory included.
+func (t *tree) diskUsage() int64 {
+	const block = 4096
+	n := int64(block)
 	for _, e := range t.entries {
-		if e.header.Typeflag == tar.TypeReg {
-			n += e.header.Size
+		switch e.header.Typeflag {
+		case tar.TypeDir:
+			n += block
+		case tar.TypeReg:
+			n += (e.header.Size + block - 1) / block * block
 		}
 	}
 	return n
