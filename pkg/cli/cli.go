@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cli is the command line of rk: a file for each verb turns flags
+// into a request, calls the use-case, and prints its result. Results go to
+// standard output, progress and everything else to standard error.
+//
+// It must never import an engine adapter, client-go or kind, or end the process.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rootless-kubernetes/rk/pkg/cluster"
+	"github.com/rootless-kubernetes/rk/pkg/config"
+	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/nodeimage"
+	"github.com/rootless-kubernetes/rk/pkg/plan"
+	"github.com/rootless-kubernetes/rk/pkg/preflight"
+	"github.com/rootless-kubernetes/rk/pkg/problem"
+)
+
+// Deps is what the command line takes from outside. In, Out, Err and Env are
+// required; what else is nil does the real thing.
+type Deps struct {
+	In       io.Reader
+	Out, Err io.Writer
+	// Env looks up environment variables (os.Getenv).
+	Env func(string) string
+
+	// Dial connects to the rootless engine of this user.
+	Dial func(ctx context.Context) (engine.Engine, error)
+	// Gather measures the facts of a plan: preflight.Gather.
+	Gather func(ctx context.Context, eng preflight.Engine, c config.Cluster, image plan.ImageFacts) (plan.Facts, error)
+	// Create carries out a plan: cluster.Create.
+	Create func(ctx context.Context, eng engine.Engine, p *plan.Plan, o cluster.CreateOptions) (*cluster.Created, error)
+	// Build builds a node image: nodeimage.Build.
+	Build func(ctx context.Context, o BuildOptions) (*nodeimage.Result, error)
+	// Now is the clock: time.Now.
+	Now func() time.Time
+}
+
+// app is one invocation: its dependencies and the flags that all commands share.
+type app struct {
+	Deps
+	verbose  bool
+	progress string
+}
+
+// New returns the command rk. Its errors hold a problem.Problem with the exit code; [Run] prints them.
+func New(d Deps) *cobra.Command { return newApp(d).root() }
+
+// Run runs rk with args (without the program's name) and returns its exit
+// code. A cancelled ctx is an interruption: what was begun is rolled back.
+func Run(ctx context.Context, d Deps, args []string) (exit int) {
+	a := newApp(d)
+	cmd := a.root()
+	cmd.SetArgs(args)
+	err := recovered(func() error { return cmd.ExecuteContext(ctx) })
+	if err != nil && ctx.Err() != nil && !errors.Is(err, problem.Internal) {
+		err = problem.Interrupted.Wrap(err)
+	}
+	a.printError(err)
+	return problem.ExitCode(err)
+}
+
+func newApp(d Deps) *app {
+	a := &app{Deps: d}
+	if a.Dial == nil {
+		a.Dial = a.dial
+	}
+	if a.Gather == nil {
+		a.Gather = preflight.Gather
+	}
+	if a.Create == nil {
+		a.Create = cluster.Create
+	}
+	if a.Build == nil {
+		a.Build = build
+	}
+	if a.Now == nil {
+		a.Now = time.Now
+	}
+	return a
+}
+
+// panicError is a panic that reached the command line.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprint("panic: ", e.value) }
+
+// recovered turns a panic of f into problem.Internal.
+func recovered(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = problem.Internal.Wrap(&panicError{v, debug.Stack()})
+		}
+	}()
+	return f()
+}
+
+func (a *app) root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rk",
+		Short: "Kubernetes clusters in rootless containers",
+		Long: `rk runs Kubernetes clusters whose nodes are containers of your own, rootless
+container engine. No root is needed, and nothing runs beside the clusters.
+
+  rk create cluster                 a cluster with one node
+  rk create cluster --workers 2     a cluster with three nodes
+  kubectl --context rk-rk get nodes
+  rk delete cluster`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          usage(noCommand),
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.SetIn(a.In)
+	cmd.SetOut(a.Out)
+	cmd.SetErr(a.Err)
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
+	flags := cmd.PersistentFlags()
+	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more: causes in full, and where the time went")
+	flags.StringVar(&a.progress, "progress", "auto", "how progress is shown on standard error: auto, tty, plain, json or quiet")
+	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.checkProgress(cmd) }
+	cmd.AddCommand(a.create(), a.delete(), a.get(), a.build(), a.version(), a.explain())
+	return cmd
+}
+
+// group is a command that has only subcommands.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short,
+		Args: usage(noCommand),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usageErrorf(cmd, "a subcommand is missing: %s", subcommands(cmd))
+		},
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}

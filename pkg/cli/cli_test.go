@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"sigs.k8s.io/yaml"
+
+	"github.com/rootless-kubernetes/rk/pkg/cli"
+	"github.com/rootless-kubernetes/rk/pkg/cluster"
+	"github.com/rootless-kubernetes/rk/pkg/config"
+	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/engine/enginetest"
+	"github.com/rootless-kubernetes/rk/pkg/kube"
+	"github.com/rootless-kubernetes/rk/pkg/node"
+	"github.com/rootless-kubernetes/rk/pkg/nodeimage"
+	"github.com/rootless-kubernetes/rk/pkg/pki"
+	"github.com/rootless-kubernetes/rk/pkg/plan"
+	"github.com/rootless-kubernetes/rk/pkg/preflight"
+	"github.com/rootless-kubernetes/rk/pkg/problem"
+	"github.com/rootless-kubernetes/rk/pkg/step"
+)
+
+var update = flag.Bool("update", false, "rewrite the goldens in the scripts")
+
+// TestScripts runs the scripts of testdata/script. All commands of a script
+// run in this process, against one Fake engine. Beside testscript's own
+// commands there are:
+//
+//	rk ARGS…            runs rk; "! rk" expects that it does not succeed
+//	exit N              the exit code of the last rk was N
+//	input FILE          standard input of the next rk
+//	archive FILE REF VERSION [ARCH]   writes an archive of a node image
+//	image REF [VERSION] puts a node image into the engine, a plain one without a version
+//	remote REF VERSION  puts a node image into the registry that the engine can pull from
+//	engine-fails OP     makes an operation of the engine fail from now on
+//	create-fails WORD   what the next creation does: fail, panic, or interrupt
+//	calls OP…           prints how often each operation of the engine was called
+//	leftovers           prints what is in the engine
+//	outline FILE        prints a plan in YAML without the contents of its files
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata/script",
+		UpdateScripts: *update,
+		Setup: func(env *testscript.Env) error {
+			home := filepath.Join(env.WorkDir, "home")
+			env.Setenv("HOME", home)
+			env.Setenv("KUBECONFIG", filepath.Join(home, "kubeconfig"))
+			env.Values[worldKey{}] = newWorld()
+			return os.Mkdir(home, 0o700)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"rk": cmdRK, "exit": cmdExit, "input": cmdInput, "archive": cmdArchive, "image": cmdImage, "remote": cmdRemote,
+			"engine-fails": cmdEngineFails, "create-fails": cmdCreateFails, "calls": cmdCalls, "leftovers": cmdLeftovers, "outline": cmdOutline,
+		},
+	})
+}
+
+type worldKey struct{}
+
+// world is what the commands of one script share.
+type world struct {
+	engine *enginetest.Fake
+	dial   error
+	input  string
+	exit   int
+	create string // what the next creation does
+	now    time.Time
+}
+
+func newWorld() *world {
+	return &world{engine: enginetest.NewFake(), now: time.Date(2026, 1, 1, 0, 10, 0, 0, time.UTC)}
+}
+
+func in(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
+
+// kept is an engine that other commands of the script use after it is closed.
+type kept struct{ engine.Engine }
+
+func (kept) Close() error { return nil }
+
+func (w *world) deps(ctx context.Context, cancel func(), ts *testscript.TestScript) cli.Deps {
+	return cli.Deps{
+		In: strings.NewReader(w.input), Out: ts.Stdout(), Err: ts.Stderr(), Env: ts.Getenv,
+		Dial: func(context.Context) (engine.Engine, error) { return kept{w.engine}, w.dial },
+		Now:  func() time.Time { return w.now },
+		Gather: func(ctx context.Context, eng preflight.Engine, c config.Cluster, image plan.ImageFacts) (plan.Facts, error) {
+			facts, err := preflight.Gather(ctx, eng, c, image)
+			// What depends on the machine is the same on all of them.
+			facts.MTU, facts.APIPort = 0, 41000
+			if c.Networking.NodeSubnet == "" {
+				facts.Subnet = netip.MustParsePrefix("10.89.7.0/24")
+			}
+			return facts, err
+		},
+		Create: func(_ context.Context, eng engine.Engine, p *plan.Plan, o cluster.CreateOptions) (*cluster.Created, error) {
+			return w.created(ctx, cancel, eng, p, o)
+		},
+		Build: func(_ context.Context, o cli.BuildOptions) (*nodeimage.Result, error) { return w.built(ts, o) },
+	}
+}
+
+func cmdRK(ts *testscript.TestScript, neg bool, args []string) {
+	w := in(ts)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	w.exit = cli.Run(ctx, w.deps(ctx, cancel, ts), args)
+	w.input = ""
+	if neg == (w.exit == 0) {
+		ts.Fatalf("exit code is %d", w.exit)
+	}
+}
+
+// created stands for cluster.Create, which needs an API server: it makes what
+// a plan says in the engine, with an admin.conf to read, and waits for nothing.
+func (w *world) created(ctx context.Context, cancel func(), eng engine.Engine, p *plan.Plan, o cluster.CreateOptions) (*cluster.Created, error) {
+	behaviour := w.create
+	w.create = ""
+	switch behaviour {
+	case "panic":
+		panic("a bug")
+	case "interrupt":
+		cancel()
+		return nil, fmt.Errorf("network: %w", ctx.Err())
+	case "fail":
+		return nil, problem.APINotServing.Wrap(&cluster.Evidence{
+			Err:   errors.New("connection refused"),
+			Nodes: []cluster.NodeLog{{Node: p.Nodes[0].Name, Lines: []string{"kubelet: out of luck"}}},
+		})
+	}
+	keys, err := pki.New(p.CAs, w.now, rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	admin, err := keys.Kubeconfig(p.Admin)
+	if err != nil {
+		return nil, err
+	}
+	steps := []step.Step{{ID: "network", Title: "Creating the network", Do: func(ctx context.Context) (step.Undo, error) {
+		return nil, eng.CreateNetwork(ctx, p.Network)
+	}}}
+	for _, n := range p.Nodes {
+		steps = append(steps, step.Step{ID: "node/" + n.Name, Title: n.Name, Do: func(ctx context.Context) (step.Undo, error) {
+			id, err := eng.CreateContainer(ctx, n.Container)
+			if err != nil {
+				return nil, err
+			}
+			file := node.File{Path: "/etc/kubernetes/admin.conf", Mode: 0o600, Data: admin}
+			if err := node.New(eng, id).WriteFiles(ctx, []node.File{file}, w.now); err != nil {
+				return nil, err
+			}
+			return nil, eng.StartContainer(ctx, id)
+		}})
+	}
+	if err := step.Run(ctx, o.Reporter, steps, step.Options{}); err != nil {
+		return nil, err
+	}
+	path := o.Kubeconfig
+	if path == "" {
+		path = o.Env("KUBECONFIG")
+	}
+	return &cluster.Created{Kubeconfig: path, Context: p.Admin.Context}, kube.MergeKubeconfig(ctx, path, admin)
+}
+
+// built stands for nodeimage.Build: it writes a small archive with the labels
+// that a real one has.
+func (w *world) built(ts *testscript.TestScript, o cli.BuildOptions) (*nodeimage.Result, error) {
+	if o.SourceDir != "" {
+		if _, err := os.Stat(o.SourceDir); err != nil {
+			return nil, problem.SourceUnreachable.Wrap(err)
+		}
+	}
+	path := o.Output
+	if path == "" {
+		path = ts.MkAbs("built.tar")
+	}
+	ref := nodeimage.Ref(o.KubernetesVersion)
+	o.Reporter.Report(step.Event{Step: "image/debian", Title: "Debian base", State: step.Started})
+	o.Reporter.Report(step.Event{Step: "image/debian", Title: "Debian base", State: step.Done})
+	data := archive(ref, o.KubernetesVersion, runtime.GOARCH)
+	return &nodeimage.Result{
+		Path: path, Ref: ref, Digest: "sha256:5eed", Size: 1_500_000_000, KubernetesVersion: o.KubernetesVersion,
+	}, os.WriteFile(path, data, 0o600)
+}
+
+func cmdExit(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	if got := in(ts).exit; got != want {
+		ts.Fatalf("exit code is %d, want %d", got, want)
+	}
+}
+
+func cmdInput(ts *testscript.TestScript, _ bool, args []string) { in(ts).input = ts.ReadFile(args[0]) }
+
+func cmdArchive(ts *testscript.TestScript, _ bool, args []string) {
+	arch := runtime.GOARCH
+	if len(args) > 3 {
+		arch = args[3]
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), archive(args[1], args[2], arch), 0o600))
+}
+
+func cmdImage(ts *testscript.TestScript, _ bool, args []string) {
+	img := engine.Image{Arch: runtime.GOARCH}
+	if len(args) > 1 {
+		img.Labels = imageLabels(args[1])
+	}
+	in(ts).engine.AddImage(args[0], img)
+}
+
+func cmdRemote(ts *testscript.TestScript, _ bool, args []string) {
+	in(ts).engine.AddRemoteImage(args[0], engine.Image{Arch: runtime.GOARCH, Labels: imageLabels(args[1])})
+}
+
+func cmdEngineFails(ts *testscript.TestScript, _ bool, args []string) {
+	if args[0] == "Dial" {
+		in(ts).dial = problem.NoEngine.Wrap(errors.New("nothing listens"))
+		return
+	}
+	in(ts).engine.Fail(args[0], "", errors.New("the engine is unwell"))
+}
+
+func cmdCreateFails(ts *testscript.TestScript, _ bool, args []string) { in(ts).create = args[0] }
+
+func cmdCalls(ts *testscript.TestScript, _ bool, args []string) {
+	out := ts.Stdout()
+	for _, op := range args {
+		n := 0
+		for _, c := range in(ts).engine.Calls() {
+			if c.Op == op {
+				n++
+			}
+		}
+		fmt.Fprintf(out, "%s %d\n", op, n)
+	}
+}
+
+func cmdLeftovers(ts *testscript.TestScript, _ bool, _ []string) {
+	out := ts.Stdout()
+	for _, l := range in(ts).engine.Leftovers() {
+		fmt.Fprintln(out, l)
+	}
+}
+
+// cmdOutline prints a plan without what goldens of package plan pin: contents of files and manifests.
+func cmdOutline(ts *testscript.TestScript, _ bool, args []string) {
+	var p map[string]any
+	ts.Check(yaml.Unmarshal([]byte(ts.ReadFile(args[0])), &p))
+	strip(p, "certificateAuthorities", "admin", "certificates", "kubeconfigs", "files", "manifest", "devices", "volumes", "tmpfs")
+	out, err := yaml.Marshal(p)
+	ts.Check(err)
+	_, err = ts.Stdout().Write(out)
+	ts.Check(err)
+}
+
+func strip(v any, names ...string) {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, n := range names {
+			delete(v, n)
+		}
+		for _, item := range v {
+			strip(item, names...)
+		}
+	case []any:
+		for _, item := range v {
+			strip(item, names...)
+		}
+	}
+}
+
+// imageLabels are the labels of a node image.
+func imageLabels(version string) map[string]string {
+	images := map[string]string{}
+	for _, name := range []string{
+		"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy",
+		"flannel", "coredns", "pause", "local-path-provisioner", "busybox",
+	} {
+		images[name] = "localhost/rk/" + name + ":v0"
+	}
+	data, err := json.Marshal(images)
+	if err != nil {
+		panic(err)
+	}
+	return map[string]string{
+		nodeimage.LabelFormat: nodeimage.Format, nodeimage.LabelKubernetes: version, nodeimage.LabelImages: string(data),
+	}
+}
+
+// archive is a node image without layers, in the format of `docker save`.
+func archive(ref, version, arch string) []byte {
+	config, err := json.Marshal(map[string]any{
+		"architecture": arch, "os": "linux", "config": map[string]any{"Labels": imageLabels(version)},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{}},
+	})
+	if err != nil {
+		panic(err)
+	}
+	manifest, err := json.Marshal([]map[string]any{{"Config": "c0ffee.json", "RepoTags": []string{ref}, "Layers": []string{}}})
+	if err != nil {
+		panic(err)
+	}
+	return tarOf(map[string][]byte{"manifest.json": manifest, "c0ffee.json": config})
+}
+
+func tarOf(files map[string][]byte) []byte {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(files[name]))})
+		if err == nil {
+			_, err = w.Write(files[name])
+		}
+		if err != nil {
+			panic(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+
+	"github.com/rootless-kubernetes/rk/pkg/cluster"
+	"github.com/rootless-kubernetes/rk/pkg/config"
+	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/plan"
+	"github.com/rootless-kubernetes/rk/pkg/problem"
+)
+
+func (a *app) create() *cobra.Command {
+	return group("create", "Create a cluster", a.createCluster())
+}
+
+// createFlags are the flags of "rk create cluster".
+type createFlags struct {
+	name, config, image, kubernetesVersion, cgroups, build, kubeconfig string
+	controlPlanes, workers                                             int
+	wait                                                               time.Duration
+	retain, dryRun                                                     bool
+}
+
+func (a *app) createCluster() *cobra.Command {
+	var f createFlags
+	cmd := &cobra.Command{
+		Use: "cluster [NAME]", Short: "Create a cluster",
+		Long: `Create a cluster and put it into the kubeconfig as the current context.
+
+Without --config, a cluster has one control plane and as many workers as
+--workers says. Flags win over the configuration file. The node image is built
+if the engine does not have it.`,
+		Example: `  rk create cluster
+  rk create cluster demo --workers 2
+  rk create cluster --config demo.yaml --dry-run`,
+		Args: usage(oneName),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.clusterConfig(cmd, args, f)
+			if err != nil {
+				return err
+			}
+			_, err = withEngine(cmd.Context(), a, func(ctx context.Context, eng engine.Engine) (struct{}, error) {
+				return struct{}{}, a.createWith(ctx, eng, c, f)
+			})
+			return err
+		},
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&f.name, "name", config.DefaultName, "name of the cluster")
+	fs.StringVar(&f.config, "config", "", "configuration file, - for standard input (see docs/config.md)")
+	fs.StringVar(&f.image, "image", "", "node image of all nodes: a reference, or an archive FILE.tar that is loaded first")
+	fs.StringVar(&f.kubernetesVersion, "kubernetes-version", "", "Kubernetes version, e.g. "+config.DefaultKubernetesVersion+"; picks the node image")
+	fs.IntVar(&f.controlPlanes, "control-planes", 1, "number of control planes; this version of rk makes one")
+	fs.IntVar(&f.workers, "workers", 0, "number of workers")
+	fs.StringVar(&f.cgroups, "cgroups", config.DefaultCgroups, "use of cgroup controllers: auto, delegated or none")
+	fs.StringVar(&f.build, "build", buildAuto, "build the node image: auto (if the engine does not have it), always or never")
+	fs.DurationVar(&f.wait, "wait", 5*time.Minute, "how long to wait for Ready nodes; 0 does not wait for them")
+	fs.BoolVar(&f.retain, "retain", false, "keep what was made when creation fails, to look into it")
+	fs.BoolVar(&f.dryRun, "dry-run", false, "print the plan of the cluster as YAML and create nothing")
+	kubeconfigFlag(cmd, &f.kubeconfig)
+	choices(cmd, "cgroups", "auto", "delegated", "none")
+	choices(cmd, "build", buildAuto, buildAlways, buildNever)
+	return cmd
+}
+
+// clusterConfig is the configuration file with the flags over it, defaulted and validated.
+func (a *app) clusterConfig(cmd *cobra.Command, args []string, f createFlags) (config.Cluster, error) {
+	if f.wait < 0 {
+		return config.Cluster{}, usageErrorf(cmd, "--wait %s is negative", f.wait)
+	}
+	if err := oneOf(cmd, "build", f.build, buildAuto, buildAlways, buildNever); err != nil {
+		return config.Cluster{}, err
+	}
+	if f.image != "" && f.build == buildAlways {
+		return config.Cluster{}, usageErrorf(cmd, "--build=always and --image contradict each other: --kubernetes-version says what to build")
+	}
+	c, err := a.loadConfig(f.config)
+	if err != nil {
+		return c, err
+	}
+	if c, err = override(cmd, args, c, f); err != nil {
+		return c, err
+	}
+	c = config.Default(c)
+	if err := config.Validate(c); err != nil {
+		return c, problem.InvalidConfig.Wrap(err)
+	}
+	return c, nil
+}
+
+// loadConfig reads and checks a configuration file; no path is an empty configuration.
+func (a *app) loadConfig(path string) (config.Cluster, error) {
+	var data []byte
+	var err error
+	switch path {
+	case "":
+		return config.Cluster{}, nil
+	case "-":
+		data, err = io.ReadAll(a.In)
+	default:
+		data, err = os.ReadFile(path)
+	}
+	if err != nil {
+		return config.Cluster{}, problem.ConfigUnreadable.Wrap(err)
+	}
+	c, err := config.Load(data)
+	if err == nil {
+		err = config.Locate(data, config.Validate(config.Default(c)))
+	}
+	if err != nil {
+		return c, problem.InvalidConfig.Wrapf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// override puts flags that are set over a configuration.
+func override(cmd *cobra.Command, args []string, c config.Cluster, f createFlags) (config.Cluster, error) {
+	set := cmd.Flags().Changed
+	name, err := clusterName(cmd, args, f.name)
+	if err != nil {
+		return c, err
+	}
+	if name != "" {
+		c.Name = name
+	}
+	if set("image") && set("kubernetes-version") {
+		return c, usageErrorf(cmd, "--image and --kubernetes-version cannot be given together: an image holds one version")
+	}
+	if set("image") || set("kubernetes-version") {
+		c.Image, c.KubernetesVersion = f.image, f.kubernetesVersion
+		if isArchive(f.image) {
+			c.Image = "" // the archive says which, once it is read
+		}
+		for i := range c.Nodes {
+			c.Nodes[i].Image = ""
+		}
+	}
+	if set("cgroups") {
+		c.Cgroups = f.cgroups
+	}
+	if set("control-planes") {
+		if f.controlPlanes < 1 {
+			return c, usageErrorf(cmd, "--control-planes %d: a cluster needs at least one", f.controlPlanes)
+		}
+		if c.Nodes, err = setCount(c.Nodes, config.RoleControlPlane, f.controlPlanes); err != nil {
+			return c, usageErrorf(cmd, "--control-planes: %w", err)
+		}
+	}
+	if set("workers") {
+		if f.workers < 0 {
+			return c, usageErrorf(cmd, "--workers %d is negative", f.workers)
+		}
+		if c.Nodes, err = setCount(c.Nodes, config.RoleWorker, f.workers); err != nil {
+			return c, usageErrorf(cmd, "--workers: %w", err)
+		}
+	}
+	return c, nil
+}
+
+// createWith creates a cluster on an engine, or prints its plan.
+func (a *app) createWith(ctx context.Context, eng engine.Engine, c config.Cluster, f createFlags) error {
+	start := a.Now()
+	if err := checkNew(ctx, eng, c.Name); err != nil {
+		return err
+	}
+	image, err := a.nodeImage(ctx, eng, c.Image, f)
+	if err != nil {
+		return err
+	}
+	c.Image = image.Ref
+	facts, err := a.Gather(ctx, eng, c, image)
+	if err != nil {
+		return err
+	}
+	p, err := plan.Make(c, facts)
+	if err != nil {
+		return err
+	}
+	for _, w := range p.Warnings {
+		a.warn("%s", w)
+	}
+	if f.dryRun {
+		data, err := yaml.Marshal(p)
+		if err != nil {
+			return err
+		}
+		_, err = a.Out.Write(data)
+		return err
+	}
+	rep, done := a.reporter()
+	created, err := a.Create(ctx, eng, p, cluster.CreateOptions{
+		Reporter: rep, Retain: f.retain, Wait: f.wait, Kubeconfig: f.kubeconfig, Env: a.Env,
+	})
+	done()
+	if err != nil {
+		return err
+	}
+	a.printCreated(p, created, f, a.Now().Sub(start))
+	return nil
+}
+
+// checkNew refuses a name in use before anything is built or loaded for it;
+// cluster.Create looks again.
+func checkNew(ctx context.Context, eng engine.Engine, name string) error {
+	_, err := cluster.Find(ctx, eng, name)
+	switch {
+	case err == nil:
+		return problem.ClusterExists.
+			Withf("Delete it first with 'rk delete cluster %s', or choose another name.", name).Wrapf("%q", name)
+	case errors.Is(err, problem.ClusterNotFound):
+		return nil
+	}
+	return err
+}

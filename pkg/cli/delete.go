@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rootless-kubernetes/rk/pkg/cluster"
+	"github.com/rootless-kubernetes/rk/pkg/config"
+	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/problem"
+)
+
+func (a *app) delete() *cobra.Command {
+	return group("delete", "Delete clusters", a.deleteCluster(), a.deleteClusters())
+}
+
+func (a *app) deleteCluster() *cobra.Command {
+	var nameFlag, kubeconfig string
+	cmd := &cobra.Command{
+		Use: "cluster [NAME]", Short: "Delete a cluster: its nodes, its network and its kubeconfig entry",
+		Long: `Delete a cluster: its nodes with everything in them, its network, and its entry
+in the kubeconfig. Whatever is already gone is no error, so an interrupted
+create or delete can be cleaned up by deleting again.`,
+		Args: usage(oneName),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, err := clusterName(cmd, args, nameFlag)
+			if err != nil {
+				return err
+			}
+			if name == "" {
+				name = config.DefaultName
+			}
+			return a.deleteAll(cmd.Context(), kubeconfig, []string{name})
+		},
+		ValidArgsFunction: a.completeNames,
+	}
+	cmd.Flags().StringVar(&nameFlag, "name", config.DefaultName, "name of the cluster")
+	kubeconfigFlag(cmd, &kubeconfig)
+	return cmd
+}
+
+func (a *app) deleteClusters() *cobra.Command {
+	var all bool
+	var kubeconfig string
+	cmd := &cobra.Command{
+		Use: "clusters NAME... | --all", Short: "Delete several clusters, or all clusters of this user",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if all == (len(args) > 0) {
+				return usageErrorf(cmd, "either names of clusters or --all must be given")
+			}
+			for _, name := range args {
+				if err := config.ValidateName(name); err != nil {
+					return problem.InvalidName.Wrap(err)
+				}
+			}
+			return a.deleteAll(cmd.Context(), kubeconfig, args)
+		},
+		ValidArgsFunction: a.completeNames,
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "delete all clusters of this user")
+	kubeconfigFlag(cmd, &kubeconfig)
+	return cmd
+}
+
+func kubeconfigFlag(cmd *cobra.Command, kubeconfig *string) {
+	cmd.Flags().StringVar(kubeconfig, "kubeconfig", "", "the kubeconfig file (default: $KUBECONFIG, else ~/.kube/config)")
+}
+
+// deleteAll deletes clusters by name, all there are without a name. One that
+// cannot be deleted does not stop the others.
+func (a *app) deleteAll(ctx context.Context, kubeconfig string, names []string) error {
+	_, err := withEngine(ctx, a, func(ctx context.Context, eng engine.Engine) (struct{}, error) {
+		clusters, err := cluster.List(ctx, eng)
+		if err != nil {
+			return struct{}{}, err
+		}
+		exists := map[string]bool{}
+		for _, c := range clusters {
+			exists[c.Name] = true
+		}
+		if len(names) == 0 {
+			names = slices.Sorted(maps.Keys(exists))
+		}
+		if len(names) == 0 {
+			a.note("no clusters")
+		}
+		var errs []error
+		for _, name := range names {
+			errs = append(errs, a.deleteOne(ctx, eng, name, kubeconfig, exists[name]))
+		}
+		return struct{}{}, errors.Join(errs...)
+	})
+	return err
+}
+
+func (a *app) deleteOne(ctx context.Context, eng engine.Engine, name, kubeconfig string, exists bool) error {
+	rep, done := a.reporter()
+	err := cluster.Delete(ctx, eng, name, cluster.DeleteOptions{Reporter: rep, Kubeconfig: kubeconfig, Env: a.Env})
+	done()
+	switch {
+	case err != nil:
+		return fmt.Errorf("cluster %q: %w", name, err)
+	case exists:
+		a.note("cluster %q is deleted", name)
+	default:
+		a.note("there is no cluster %q", name)
+	}
+	return nil
+}

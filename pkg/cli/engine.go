@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+
+	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/engine/connect"
+)
+
+func (a *app) dial(ctx context.Context) (engine.Engine, error) {
+	return connect.Dial(ctx, connect.Options{Env: a.Env})
+}
+
+// withEngine calls f with a connected engine and closes it afterwards.
+func withEngine[T any](ctx context.Context, a *app, f func(context.Context, engine.Engine) (T, error)) (T, error) {
+	eng, err := a.Dial(ctx)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	result, err := f(ctx, eng)
+	return result, errors.Join(err, eng.Close())
+}
