@@ -23,6 +23,7 @@ const (
 	// lockPatience is how long one and the same lock of another program is
 	// respected. kubectl holds it for milliseconds.
 	lockPatience = 10 * time.Second
+	lockInterval = 5 * time.Millisecond // between two looks at it
 )
 
 // lockFile takes the lock of a kubeconfig file and returns its release.
@@ -64,7 +65,7 @@ func lockFile(ctx context.Context, path string, patience time.Duration) (release
 		select {
 		case <-ctx.Done():
 			return nil, problem.KubeconfigLocked.Wrapf("wait for %s: %w", name, ctx.Err())
-		case <-time.After(retryInterval):
+		case <-time.After(lockInterval):
 		}
 	}
 }
