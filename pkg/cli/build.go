@@ -32,7 +32,7 @@ type BuildOptions struct {
 }
 
 func (a *app) build() *cobra.Command {
-	return group("build", "Build a node image", a.buildNodeImage())
+	return group("build", "Build a node image, or its programs", a.buildNodeImage(), a.buildParts())
 }
 
 // buildFlags are the flags of "rk build node-image".
@@ -139,7 +139,7 @@ func (a *app) buildImage(ctx context.Context, o BuildOptions) (*nodeimage.Result
 	if err != nil {
 		return nil, err
 	}
-	a.note("%s is built: %d MB, %s", built.Ref, built.Size/1_000_000, built.Digest)
+	a.note("Built %s: %d MB, %s", built.Ref, built.Size/1_000_000, built.Digest)
 	if o.Output != "" {
 		_, err = fmt.Fprintln(a.Out, built.Path)
 	}

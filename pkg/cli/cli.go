@@ -9,10 +9,7 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -49,8 +46,9 @@ type Deps struct {
 // app is one invocation: its dependencies and the flags that all commands share.
 type app struct {
 	Deps
+	terminal
 	verbose  bool
-	progress string
+	progress string // --progress
 }
 
 // New returns the command rk. Its errors hold a problem.Problem with the exit code; [Run] prints them.
@@ -62,10 +60,8 @@ func Run(ctx context.Context, d Deps, args []string) (exit int) {
 	a := newApp(d)
 	cmd := a.root()
 	cmd.SetArgs(args)
-	err := recovered(func() error { return cmd.ExecuteContext(ctx) })
-	if err != nil && ctx.Err() != nil && !errors.Is(err, problem.Internal) {
-		err = problem.Interrupted.Wrap(err)
-	}
+	defer context.AfterFunc(ctx, a.interrupted)()
+	err := final(ctx, recovered(func() error { return cmd.ExecuteContext(ctx) }))
 	a.printError(err)
 	return problem.ExitCode(err)
 }
@@ -88,24 +84,6 @@ func newApp(d Deps) *app {
 		a.Now = time.Now
 	}
 	return a
-}
-
-// panicError is a panic that reached the command line.
-type panicError struct {
-	value any
-	stack []byte
-}
-
-func (e *panicError) Error() string { return fmt.Sprint("panic: ", e.value) }
-
-// recovered turns a panic of f into problem.Internal.
-func recovered(f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = problem.Internal.Wrap(&panicError{v, debug.Stack()})
-		}
-	}()
-	return f()
 }
 
 func (a *app) root() *cobra.Command {
@@ -131,7 +109,8 @@ container engine. No root is needed, and nothing runs beside the clusters.
 	flags := cmd.PersistentFlags()
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more: causes in full, and where the time went")
 	flags.StringVar(&a.progress, "progress", "auto", "how progress is shown on standard error: auto, tty, plain, json or quiet")
-	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.checkProgress(cmd) }
+	cmd.PersistentPreRunE = func(*cobra.Command, []string) error { return a.setProgress() }
+	choices(cmd, "progress", "auto", "tty", "plain", "json", "quiet")
 	cmd.AddCommand(a.create(), a.delete(), a.get(), a.build(), a.version(), a.explain())
 	return cmd
 }

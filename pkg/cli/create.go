@@ -188,7 +188,7 @@ func (a *app) createWith(ctx context.Context, eng engine.Engine, c config.Cluste
 		return err
 	}
 	for _, w := range p.Warnings {
-		a.warn("%s", w)
+		a.warn(w)
 	}
 	if f.dryRun {
 		data, err := yaml.Marshal(p)
@@ -203,11 +203,20 @@ func (a *app) createWith(ctx context.Context, eng engine.Engine, c config.Cluste
 		Reporter: rep, Retain: f.retain, Wait: f.wait, Kubeconfig: f.kubeconfig, Env: a.Env,
 	})
 	done()
-	if err != nil {
+	switch {
+	case err != nil && f.retain && ctx.Err() != nil:
+		return problem.Interrupted.With(keptAdvice(c.Name)).Wrap(err)
+	case err != nil && f.retain:
+		a.note(keptAdvice(c.Name))
+		return err
+	case err != nil:
 		return err
 	}
-	a.printCreated(p, created, f, a.Now().Sub(start))
-	return nil
+	return a.printCreated(p, created, f, a.Now().Sub(start))
+}
+
+func keptAdvice(name string) string {
+	return "What was made is kept, as --retain asks. 'rk delete cluster " + name + "' removes it."
 }
 
 // checkNew refuses a name in use before anything is built or loaded for it;

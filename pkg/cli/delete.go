@@ -89,7 +89,7 @@ func (a *app) deleteAll(ctx context.Context, kubeconfig string, names []string) 
 			names = slices.Sorted(maps.Keys(exists))
 		}
 		if len(names) == 0 {
-			a.note("no clusters")
+			a.note("There are no clusters.")
 		}
 		var errs []error
 		for _, name := range names {
@@ -108,9 +108,9 @@ func (a *app) deleteOne(ctx context.Context, eng engine.Engine, name, kubeconfig
 	case err != nil:
 		return fmt.Errorf("cluster %q: %w", name, err)
 	case exists:
-		a.note("cluster %q is deleted", name)
+		a.note("Cluster %q is deleted.", name)
 	default:
-		a.note("there is no cluster %q", name)
+		a.note("There is no cluster %q.", name)
 	}
 	return nil
 }

@@ -3,47 +3,71 @@
 package cli
 
 import (
+	"context"
 	"errors"
-	"fmt"
-	"strings"
+	"runtime/debug"
 
 	"github.com/rootless-kubernetes/rk/pkg/cluster"
 	"github.com/rootless-kubernetes/rk/pkg/problem"
 	"github.com/rootless-kubernetes/rk/pkg/step"
+	"github.com/rootless-kubernetes/rk/pkg/ui"
 )
 
-// printError tells why a command did not succeed: the cause, what the nodes
-// said about it, the fix, and the code under which there is more to read.
+// printError tells why a command did not succeed and what to do.
 func (a *app) printError(err error) {
-	if err == nil {
-		return
+	switch {
+	case err == nil:
+	case a.mode == ui.JSON:
+		ui.PrintErrorJSON(a.Err, err)
+	default:
+		ui.PrintError(a.Err, err, a.style, a.verbose)
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "error: %s\n", err)
-	var evidence *cluster.Evidence
-	if errors.As(err, &evidence) && !errors.Is(err, problem.Interrupted) {
-		for _, n := range evidence.Nodes {
-			fmt.Fprintf(&b, "\nlog of %s:\n  %s\n", n.Node, strings.Join(n.Lines, "\n  "))
-		}
-	}
-	if p, ok := problem.Of(err); ok {
-		fmt.Fprintf(&b, "\n%s\n%s: 'rk explain %s' tells more.\n", p.Advice, p.Code, p.Code)
-	}
-	if a.verbose {
-		b.WriteString(stack(err))
-	}
-	_, _ = a.Err.Write([]byte(b.String())) // there is nowhere else to say that this did not work
 }
 
-// stack is where a panic happened, "" for other errors.
-func stack(err error) string {
-	var own *panicError
-	if errors.As(err, &own) {
-		return "\n" + string(own.stack)
+// final is what a command's error means: a panic is a bug of rk, and after an
+// interruption nobody asks what was being done.
+func final(ctx context.Context, err error) error {
+	var panicked *step.PanicError
+	var evidence *cluster.Evidence
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &panicked):
+		return problem.Internal.Wrap(err)
+	case ctx.Err() != nil:
+		return interruption(err)
+	case errors.As(err, &evidence):
+		logs := make([]problem.Excerpt, len(evidence.Nodes))
+		for i, n := range evidence.Nodes {
+			logs[i] = problem.Excerpt{Source: n.Node, Lines: n.Lines}
+		}
+		return problem.WithLogs(err, logs...)
 	}
-	var inStep *step.PanicError
-	if errors.As(err, &inStep) {
-		return "\n" + string(inStep.Stack)
+	return err
+}
+
+// interruption is problem.Interrupted, followed by what could not be undone.
+func interruption(err error) error {
+	interrupted := error(problem.Interrupted)
+	if p, ok := problem.Of(err); ok && errors.Is(p, problem.Interrupted) {
+		interrupted = p
 	}
-	return ""
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // what step.Run joins is the outermost error
+	switch {
+	case ok && len(joined.Unwrap()) > 1:
+		return errors.Join(append([]error{interrupted}, joined.Unwrap()[1:]...)...)
+	case errors.Is(err, context.Canceled):
+		return interrupted
+	}
+	return problem.Interrupted.Wrap(err)
+}
+
+// recovered turns a panic of f into an error.
+func recovered(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &step.PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return f()
 }

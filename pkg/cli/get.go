@@ -5,25 +5,36 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
 
 	"github.com/rootless-kubernetes/rk/pkg/cluster"
 	"github.com/rootless-kubernetes/rk/pkg/config"
 	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/ui"
 )
 
 func (a *app) get() *cobra.Command {
 	return group("get", "Show clusters, nodes, or a kubeconfig", a.getClusters(), a.getNodes(), a.getKubeconfig())
 }
 
-// listFormats are the values of -o for lists.
-var listFormats = []string{"table", "wide", "json", "yaml", "name"}
+var (
+	listFormats     = []ui.Format{ui.FormatWide, ui.FormatJSON, ui.FormatYAML, ui.FormatName}
+	documentFormats = []ui.Format{ui.FormatJSON, ui.FormatYAML}
+)
 
-func outputFlag(cmd *cobra.Command, output *string) {
-	cmd.Flags().StringVarP(output, "output", "o", "table", "table, wide, json, yaml or name")
-	choices(cmd, "output", listFormats...)
+// outputFlag adds -o to a command.
+func outputFlag(cmd *cobra.Command, output *string, formats ...ui.Format) {
+	names := make([]string, len(formats))
+	for i, f := range formats {
+		names[i] = string(f)
+	}
+	cmd.Flags().StringVarP(output, "output", "o", "", "how the result is written: "+strings.Join(names, ", "))
+	choices(cmd, "output", names...)
 }
 
 func (a *app) getClusters() *cobra.Command {
@@ -32,29 +43,34 @@ func (a *app) getClusters() *cobra.Command {
 		Use: "clusters", Aliases: []string{"cluster"}, Short: "List the clusters of this user",
 		Args: usage(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := oneOf(cmd, "output", output, listFormats...); err != nil {
+			format, err := ui.ParseFormat(output, listFormats...)
+			if err != nil {
 				return err
 			}
 			clusters, err := withEngine(cmd.Context(), a, cluster.List)
 			if err != nil {
 				return err
 			}
-			return a.printClusters(output, clusters)
+			return a.printClusters(format, clusters)
 		},
 	}
-	outputFlag(cmd, &output)
+	outputFlag(cmd, &output, listFormats...)
 	return cmd
 }
 
-func (a *app) printClusters(output string, clusters []cluster.Cluster) error {
-	l := list{header: []string{"NAME", "STATUS", "NODES", "KUBERNETES", "AGE"}, wide: []string{"API SERVER"}, empty: "no clusters"}
-	for _, c := range clusters {
-		l.names = append(l.names, c.Name)
-		l.rows = append(l.rows, []string{
-			c.Name, c.Status, fmt.Sprint(len(c.Nodes)), dash(c.KubernetesVersion), a.age(c.Created), dash(c.APIServer),
-		})
+func (a *app) printClusters(format ui.Format, clusters []cluster.Cluster) error {
+	if len(clusters) == 0 {
+		a.note("There are no clusters.")
 	}
-	return a.printList(output, l, clusters)
+	type column = ui.Column[cluster.Cluster]
+	return ui.PrintList(a.Out, format, clusters,
+		column{Name: "NAME", Value: func(c cluster.Cluster) string { return c.Name }},
+		column{Name: "STATUS", Value: func(c cluster.Cluster) string { return c.Status }},
+		column{Name: "NODES", Value: func(c cluster.Cluster) string { return strconv.Itoa(len(c.Nodes)) }},
+		column{Name: "KUBERNETES", Value: func(c cluster.Cluster) string { return c.KubernetesVersion }},
+		column{Name: "AGE", Value: func(c cluster.Cluster) string { return a.age(c.Created) }},
+		column{Name: "API-SERVER", Wide: true, Value: func(c cluster.Cluster) string { return c.APIServer }},
+	)
 }
 
 func (a *app) getNodes() *cobra.Command {
@@ -63,7 +79,8 @@ func (a *app) getNodes() *cobra.Command {
 		Use: "nodes [NAME]", Aliases: []string{"node"}, Short: "List the nodes of a cluster, or of all clusters",
 		Args: usage(oneName),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := oneOf(cmd, "output", output, listFormats...); err != nil {
+			format, err := ui.ParseFormat(output, listFormats...)
+			if err != nil {
 				return err
 			}
 			name, err := clusterName(cmd, args, nameFlag)
@@ -76,11 +93,11 @@ func (a *app) getNodes() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printNodes(output, nodes)
+			return a.printNodes(format, nodes)
 		},
 		ValidArgsFunction: a.completeNames,
 	}
-	outputFlag(cmd, &output)
+	outputFlag(cmd, &output, listFormats...)
 	cmd.Flags().StringVar(&nameFlag, "name", "", "only the nodes of this cluster")
 	return cmd
 }
@@ -102,13 +119,19 @@ func nodesOf(ctx context.Context, eng engine.Engine, name string) ([]cluster.Nod
 	return nodes, err
 }
 
-func (a *app) printNodes(output string, nodes []cluster.Node) error {
-	l := list{header: []string{"NAME", "CLUSTER", "ROLE", "STATE"}, wide: []string{"IP", "IMAGE"}, empty: "no nodes"}
-	for _, n := range nodes {
-		l.names = append(l.names, n.Name)
-		l.rows = append(l.rows, []string{n.Name, n.Cluster, n.Role, string(n.State), dash(n.IP), n.Image})
+func (a *app) printNodes(format ui.Format, nodes []cluster.Node) error {
+	if len(nodes) == 0 {
+		a.note("There are no nodes.")
 	}
-	return a.printList(output, l, nodes)
+	type column = ui.Column[cluster.Node]
+	return ui.PrintList(a.Out, format, nodes,
+		column{Name: "NAME", Value: func(n cluster.Node) string { return n.Name }},
+		column{Name: "CLUSTER", Value: func(n cluster.Node) string { return n.Cluster }},
+		column{Name: "ROLE", Value: func(n cluster.Node) string { return n.Role }},
+		column{Name: "STATE", Value: func(n cluster.Node) string { return string(n.State) }},
+		column{Name: "IP", Wide: true, Value: func(n cluster.Node) string { return n.IP }},
+		column{Name: "IMAGE", Wide: true, Value: func(n cluster.Node) string { return n.Image }},
+	)
 }
 
 func (a *app) getKubeconfig() *cobra.Command {
@@ -118,7 +141,8 @@ func (a *app) getKubeconfig() *cobra.Command {
 		Example: "  rk get kubeconfig demo > demo.kubeconfig",
 		Args:    usage(oneName),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := oneOf(cmd, "output", output, "yaml", "json"); err != nil {
+			format, err := ui.ParseFormat(output, documentFormats...)
+			if err != nil {
 				return err
 			}
 			name, err := clusterName(cmd, args, nameFlag)
@@ -134,12 +158,19 @@ func (a *app) getKubeconfig() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printYAML(output, data)
+			if format != ui.FormatJSON {
+				_, err = a.Out.Write(data)
+				return err
+			}
+			var doc any
+			if err := yaml.Unmarshal(data, &doc); err != nil {
+				return err
+			}
+			return ui.PrintValue(a.Out, format, doc)
 		},
 		ValidArgsFunction: a.completeNames,
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "yaml", "yaml or json")
-	choices(cmd, "output", "yaml", "json")
+	outputFlag(cmd, &output, documentFormats...)
 	cmd.Flags().StringVar(&nameFlag, "name", config.DefaultName, "name of the cluster")
 	return cmd
 }
@@ -147,7 +178,7 @@ func (a *app) getKubeconfig() *cobra.Command {
 // age is how long ago t was, as kubectl writes it: "45s", "12m", "3h", "2d".
 func (a *app) age(t time.Time) string {
 	if t.IsZero() {
-		return "-"
+		return ""
 	}
 	switch d := max(a.Now().Sub(t), 0); {
 	case d < 2*time.Minute:
@@ -159,13 +190,6 @@ func (a *app) age(t time.Time) string {
 	default:
 		return fmt.Sprintf("%dd", int(d.Hours()/24))
 	}
-}
-
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }
 
 // completeNames completes the name of a cluster.

@@ -67,7 +67,7 @@ func (a *app) nodeImage(ctx context.Context, eng engine.Engine, ref string, f cr
 
 func (a *app) buildMissing(ctx context.Context, eng engine.Engine, ref, version string, absent bool) error {
 	if absent {
-		a.note("the engine does not have the node image %s: building it, which takes some minutes the first time", ref)
+		a.note("The engine does not have the node image %s. Building it takes some minutes the first time.", ref)
 	}
 	built, err := a.buildImage(ctx, BuildOptions{KubernetesVersion: version})
 	if err != nil {

@@ -5,24 +5,52 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
+	"sync"
 	"time"
-
-	"github.com/spf13/cobra"
 
 	"github.com/rootless-kubernetes/rk/pkg/cluster"
 	"github.com/rootless-kubernetes/rk/pkg/plan"
 	"github.com/rootless-kubernetes/rk/pkg/step"
+	"github.com/rootless-kubernetes/rk/pkg/ui"
 )
 
-var progressModes = []string{"auto", "tty", "plain", "json", "quiet"}
+// terminal is standard error: progress, notes, warnings and errors.
+type terminal struct {
+	mode     ui.Mode
+	style    ui.Style
+	recorder step.Recorder // for the summary of -v
 
-func (a *app) checkProgress(cmd *cobra.Command) error {
-	return oneOf(cmd, "progress", a.progress, progressModes...)
+	mu      sync.Mutex
+	current ui.Progress // nil: no progress is shown
 }
 
-// reporter shows progress on standard error until done is called.
+// setProgress decides how progress is shown, from --progress.
+func (a *app) setProgress() (err error) {
+	if a.mode, err = ui.ParseMode(a.progress); err != nil {
+		return err
+	}
+	if f, ok := a.Err.(*os.File); ok {
+		a.mode, a.style = ui.Detect(a.mode, f, a.Env)
+	} else if a.mode == ui.Auto {
+		a.mode = ui.Plain
+	}
+	return nil
+}
+
+// reporter shows progress until done is called; nothing else is written to
+// standard error meanwhile.
 func (a *app) reporter() (rep step.Reporter, done func()) {
-	return step.Tee(), func() {}
+	p := ui.NewProgress(a.mode, a.Err, a.style, a.verbose)
+	a.mu.Lock()
+	a.current = p
+	a.mu.Unlock()
+	return step.Tee(p, &a.recorder), func() {
+		a.mu.Lock()
+		a.current = nil
+		a.mu.Unlock()
+		p.Close()
+	}
 }
 
 // step runs one step with progress.
@@ -32,25 +60,52 @@ func (a *app) step(ctx context.Context, s step.Step) error {
 	return step.Run(ctx, rep, []step.Step{s}, step.Options{})
 }
 
+// interrupted tells the user that the signal has arrived.
+func (a *app) interrupted() {
+	const text = "Interrupted: stopping, and removing what was made. Ctrl-C once more ends rk at once."
+	a.mu.Lock()
+	p := a.current
+	a.mu.Unlock()
+	if p == nil {
+		a.note(text)
+		return
+	}
+	p.Report(step.Event{Step: "interrupt", Title: text, State: step.Started})
+}
+
 // note tells the user something that is neither a result nor an error.
 func (a *app) note(format string, args ...any) {
-	if a.progress != "quiet" && a.progress != "json" {
-		_, _ = fmt.Fprintf(a.Err, format+"\n", args...) // standard error being gone is no reason to stop
+	if a.mode != ui.Quiet {
+		a.say("note", "", fmt.Sprintf(format, args...))
 	}
 }
 
 // warn tells the user something that must not be missed.
-func (a *app) warn(format string, args ...any) {
-	_, _ = fmt.Fprintf(a.Err, "warning: "+format+"\n", args...)
+func (a *app) warn(text string) { a.say("warning", "warning: ", text) }
+
+func (a *app) say(kind, prefix, text string) {
+	if a.mode == ui.JSON {
+		ui.NewProgress(ui.JSON, a.Err, a.style, a.verbose).Report(step.Event{Step: kind, State: step.State(kind), Detail: text})
+		return
+	}
+	_, _ = fmt.Fprintln(a.Err, prefix+text) // a standard error that is gone is no reason to stop
 }
 
-// printCreated says how to use a new cluster.
-func (a *app) printCreated(p *plan.Plan, c *cluster.Created, f createFlags, took time.Duration) {
+// printCreated says how to use a new cluster and, with -v, where the time went.
+func (a *app) printCreated(p *plan.Plan, c *cluster.Created, f createFlags, took time.Duration) error {
 	kubectl := "kubectl"
 	if f.kubeconfig != "" {
 		kubectl += " --kubeconfig " + c.Kubeconfig
 	}
-	a.note("cluster %q is ready after %s", p.Cluster, took.Round(100*time.Millisecond))
+	state := "is ready"
+	if f.wait == 0 {
+		state = "is serving"
+	}
+	a.note("Cluster %q %s after %.1f s. Use and delete it with:", p.Cluster, state, took.Seconds())
 	a.note("  %s --context %s get nodes", kubectl, c.Context)
 	a.note("  rk delete cluster %s", p.Cluster)
+	if a.verbose && a.mode != ui.JSON && a.mode != ui.Quiet {
+		return ui.Summary(a.Err, step.Timings(a.recorder.Events()), took)
+	}
+	return nil
 }

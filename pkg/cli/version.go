@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rootless-kubernetes/rk/pkg/config"
+	"github.com/rootless-kubernetes/rk/pkg/ui"
 )
 
 // Set by the linker: -X github.com/rootless-kubernetes/rk/pkg/cli.version=… (see the Makefile).
@@ -34,22 +35,22 @@ func (a *app) version() *cobra.Command {
 		Short: "Show the version of rk, its default node image and Kubernetes version",
 		Args:  usage(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := oneOf(cmd, "output", output, "text", "json", "yaml"); err != nil {
+			format, err := ui.ParseFormat(output, documentFormats...)
+			if err != nil {
 				return err
 			}
 			v := Version{
 				Version: version, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 				NodeImage: config.NodeImage(config.DefaultKubernetesVersion), KubernetesVersion: config.DefaultKubernetesVersion,
 			}
-			if output != "text" {
-				return a.printData(output, v)
+			if format != ui.FormatTable {
+				return ui.PrintValue(a.Out, format, v)
 			}
-			_, err := fmt.Fprintf(a.Out, "rk %s (commit %s, %s, %s)\nnode image %s (Kubernetes %s)\n",
+			_, err = fmt.Fprintf(a.Out, "rk %s (commit %s, %s, %s)\nnode image %s (Kubernetes %s)\n",
 				v.Version, v.Commit, v.Go, v.Platform, v.NodeImage, v.KubernetesVersion)
 			return err
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, json or yaml")
-	choices(cmd, "output", "text", "json", "yaml")
+	outputFlag(cmd, &output, documentFormats...)
 	return cmd
 }
