@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/user"
 	"path"
 	"path/filepath"
 	"strconv"
@@ -21,7 +22,7 @@ import (
 // ordinary user it works in a user namespace of its own. The mirror is the
 // one that the machine's apt, or mmdebstrap itself, is set up with.
 func bootstrap(ctx context.Context, r *recipe, suite, arch, dir string, progress func(string)) (fileLayer, error) {
-	if err := checkBootstrapTools(); err != nil {
+	if err := checkHost(); err != nil {
 		return fileLayer{}, err
 	}
 	raw := filepath.Join(dir, "raw.tar")
@@ -46,6 +47,7 @@ func mmdebstrap(ctx context.Context, r *recipe, suite, arch, output string, prog
 		"--format=tar",
 		"--architectures=" + debianArch(arch),
 		"--include=" + strings.Join(r.Packages, ","),
+		"--dpkgopt=force-unsafe-io", // nobody needs half a root file system after a crash
 		"--dpkgopt=path-exclude=/usr/share/doc/*",
 		"--dpkgopt=path-include=/usr/share/doc/*/copyright",
 		"--dpkgopt=path-exclude=/usr/share/man/*",
@@ -68,14 +70,35 @@ func mmdebstrap(ctx context.Context, r *recipe, suite, arch, output string, prog
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return &Error{
-			Cause:       "mmdebstrap could not make the Debian base",
-			Fix:         "check that this machine reaches its Debian mirror ('sudo apt-get update') and try again",
-			Unreachable: true,
-			Err:         fmt.Errorf("%w: %s", err, log.tail()),
-		}
+		return explain(err, log.tail())
 	}
 	return nil
+}
+
+// explain turns what mmdebstrap says last into an error with a fix.
+func explain(err error, tail string) error {
+	e := &Error{
+		Cause: "mmdebstrap could not make the Debian base",
+		Fix:   "remove the cause that it names and try again",
+		Err:   fmt.Errorf("%w:\n%s", err, tail),
+	}
+	for _, sign := range []struct {
+		says, fix   string
+		unreachable bool
+	}{
+		{"resolv", "check this machine's network and the mirror that its apt uses ('sudo apt-get update' tells), then try again", true},
+		{"connect", "check this machine's network and the mirror that its apt uses ('sudo apt-get update' tells), then try again", true},
+		{"Failed to fetch", "check the mirror that this machine's apt uses ('sudo apt-get update' tells), then try again", true},
+		{"NO_PUBKEY", "install the keys of the Debian archive: sudo apt-get install debian-archive-keyring", false},
+		{"is not signed", "install the keys of the Debian archive: sudo apt-get install debian-archive-keyring", false},
+		{"No space left", "free space in $TMPDIR (/tmp if it is not set), where mmdebstrap works; it needs about 1 GB", false},
+	} {
+		if strings.Contains(tail, sign.says) {
+			e.Fix, e.Unreachable = sign.fix, sign.unreachable
+			break
+		}
+	}
+	return e
 }
 
 // debianArch returns Debian's name of a GOARCH.
@@ -122,13 +145,45 @@ func strip(w io.Writer, in io.Reader, r *recipe) error {
 	}
 }
 
-// checkBootstrapTools finds what is missing on this machine, all at once.
-func checkBootstrapTools() error {
+// checkHost finds what is missing on this machine.
+func checkHost() error {
 	tools := []tool{{"mmdebstrap", "mmdebstrap"}, {"apt-get", "apt"}}
-	if os.Geteuid() != 0 {
-		tools = append(tools, tool{"newuidmap", "uidmap"}, tool{"newgidmap", "uidmap"})
+	if os.Geteuid() == 0 {
+		return missing(tools, exec.LookPath)
 	}
-	return missing(tools, exec.LookPath)
+	tools = append(tools, tool{"newuidmap", "uidmap"}, tool{"newgidmap", "uidmap"})
+	if err := missing(tools, exec.LookPath); err != nil {
+		return err
+	}
+	u, err := user.Current()
+	if err != nil {
+		return err
+	}
+	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
+		data, err := os.ReadFile(file)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if !hasRange(string(data), u.Username, u.Uid) {
+			return &Error{
+				Cause: fmt.Sprintf("user %s has no range of subordinate ids in %s", u.Username, file),
+				Fix:   "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + u.Username,
+			}
+		}
+	}
+	return nil
+}
+
+// hasRange tells whether a file in the format of subuid(5) gives a range to
+// the user.
+func hasRange(file, name, uid string) bool {
+	for line := range strings.Lines(file) {
+		owner, _, ok := strings.Cut(line, ":")
+		if ok && (owner == name || owner == uid) {
+			return true
+		}
+	}
+	return false
 }
 
 // tool is a program of the building machine and the Debian package it is in.

@@ -47,6 +47,40 @@ func TestMissingTools(t *testing.T) {
 	}
 }
 
+func TestHasRange(t *testing.T) {
+	t.Parallel()
+	const file = "alice:100000:65536\n1001:165536:65536\n"
+	for _, tc := range []struct {
+		name, uid string
+		want      bool
+	}{{"alice", "1000", true}, {"bob", "1001", true}, {"carol", "1002", false}, {"ali", "100", false}} {
+		if got := hasRange(file, tc.name, tc.uid); got != tc.want {
+			t.Errorf("hasRange(%s, %s) = %v, want %v", tc.name, tc.uid, got, tc.want)
+		}
+	}
+}
+
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("exit status 25")
+	for tail, want := range map[string]Error{
+		"W: Failed to fetch x: Temporary failure resolving 'mirror'": {Fix: "network", Unreachable: true},
+		"E: Could not connect to mirror:80":                          {Fix: "network", Unreachable: true},
+		"W: GPG error: NO_PUBKEY 0123":                               {Fix: "debian-archive-keyring"},
+		"cannot write: No space left on device":                      {Fix: "TMPDIR"},
+		"E: Unable to locate package nonesuch":                       {Fix: "remove the cause"},
+	} {
+		err := explain(cause, tail)
+		var e *Error
+		if !errors.As(err, &e) || !errors.Is(err, cause) {
+			t.Fatalf("error %v, want an *Error around the cause", err)
+		}
+		if e.Unreachable != want.Unreachable || !strings.Contains(e.Fix, want.Fix) || !strings.Contains(err.Error(), tail) {
+			t.Errorf("%q: unreachable %v, fix %q; want %v, %q", tail, e.Unreachable, e.Fix, want.Unreachable, want.Fix)
+		}
+	}
+}
+
 func TestLineWriter(t *testing.T) {
 	t.Parallel()
 	var got []string
