@@ -30,8 +30,9 @@ type supervisor struct {
 
 // supervisorCommand is not bound to a context: it has to outlive it, to clean up.
 func supervisorCommand(args ...string) *exec.Cmd {
-	args = append([]string{"--mount", "--", "bash", "-c", supervisorScript, "supervisor.sh"}, args...)
+	args = append([]string{"--mount", "--", "bash", "-s", "--"}, args...)
 	cmd := exec.Command("unshare", args...)
+	cmd.Stdin = strings.NewReader(supervisorScript)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd
 }
@@ -68,7 +69,7 @@ func supervise(id, dir, bridge, rootfs string, nspawn []string) (_ *supervisor, 
 	if onSystemd() {
 		run := []string{"systemd-run", "--scope", "--quiet", "--collect", "--property=Delegate=yes", "--unit=rk-testhost-" + id, "--"}
 		scoped := exec.Command(run[0], append(run[1:], cmd.Args...)...)
-		scoped.SysProcAttr = cmd.SysProcAttr
+		scoped.Stdin, scoped.SysProcAttr = cmd.Stdin, cmd.SysProcAttr
 		cmd = scoped
 	}
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+socket, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", "SYSTEMD_NSPAWN_API_VFS_WRITABLE=yes")
