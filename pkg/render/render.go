@@ -17,10 +17,17 @@ import (
 )
 
 // notRepeatable are the functions that sprig's own hermetic set still
-// contains although their result depends on a clock or on randomness.
+// contains although their result depends on more than their arguments.
 var notRepeatable = []string{
-	"ago", "shuffle", "randInt", "mustDateModify", "must_date_modify", "bcrypt", "htpasswd", "encryptAES",
+	// the clock
+	"ago", "durationRound", "mustDateModify", "must_date_modify",
+	// the host's time zone
+	"toDate", "mustToDate",
+	// randomness
+	"shuffle", "randInt", "bcrypt", "htpasswd", "encryptAES",
 	"genPrivateKey", "genCA", "genCAWithKey", "genSelfSignedCert", "genSelfSignedCertWithKey", "genSignedCert", "genSignedCertWithKey",
+	// the order of a Go map; range over the map itself is sorted
+	"keys", "values",
 }
 
 func functions() template.FuncMap {
@@ -31,7 +38,9 @@ func functions() template.FuncMap {
 	return f
 }
 
-// File renders the template NAME of fsys with data. Errors name the template and its line.
+// File renders the template called name of fsys with data. A field or key that data
+// does not have is an error, as is everything else that text/template would
+// render as "<no value>". Errors name the template and its line.
 func File(fsys fs.FS, name string, data any) (string, error) {
 	text, err := fs.ReadFile(fsys, name)
 	if err != nil {
