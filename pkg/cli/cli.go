@@ -10,6 +10,7 @@ package cli
 import (
 	"context"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -60,14 +61,24 @@ func Run(ctx context.Context, d Deps, args []string) (exit int) {
 	a := newApp(d)
 	cmd := a.root()
 	cmd.SetArgs(args)
-	defer context.AfterFunc(ctx, a.interrupted)()
+	told := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(told)
+		a.interrupted()
+	})
 	err := final(ctx, recovered(func() error { return cmd.ExecuteContext(ctx) }))
+	if !stop() {
+		<-told
+	}
 	a.printError(err)
 	return problem.ExitCode(err)
 }
 
 func newApp(d Deps) *app {
 	a := &app{Deps: d}
+	if _, ok := a.Err.(*os.File); !ok { // which is safe for concurrent use by itself
+		a.Err = &lockedWriter{w: a.Err}
+	}
 	if a.Dial == nil {
 		a.Dial = a.dial
 	}

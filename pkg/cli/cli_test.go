@@ -53,9 +53,12 @@ var update = flag.Bool("update", false, "rewrite the goldens in the scripts")
 //	image REF [VERSION] puts a node image into the engine, a plain one without a version
 //	remote REF VERSION  puts a node image into the registry that the engine can pull from
 //	engine-fails OP     makes an operation of the engine fail from now on
-//	create-fails WORD   what the next creation does: fail, panic, or interrupt
+//	create-fails WORD   what the next creation does: fail, panic, interrupt (as
+//	                    by Ctrl-C), or interrupt-badly (and cannot undo)
 //	calls OP…           prints how often each operation of the engine was called
 //	leftovers           prints what is in the engine
+//	json-lines          prints step, state and text of each line of the last rk's
+//	                    standard error, all of which must be JSON
 //	outline FILE        prints a plan in YAML without the contents of its files
 func TestScripts(t *testing.T) {
 	t.Parallel()
@@ -72,6 +75,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"rk": cmdRK, "exit": cmdExit, "input": cmdInput, "archive": cmdArchive, "image": cmdImage, "remote": cmdRemote,
 			"engine-fails": cmdEngineFails, "create-fails": cmdCreateFails, "calls": cmdCalls, "leftovers": cmdLeftovers, "outline": cmdOutline,
+			"json-lines": cmdJSONLines,
 		},
 	})
 }
@@ -142,6 +146,9 @@ func (w *world) created(ctx context.Context, cancel func(), eng engine.Engine, p
 	case "interrupt":
 		cancel()
 		return nil, fmt.Errorf("network: %w", ctx.Err())
+	case "interrupt-badly":
+		cancel()
+		return nil, errors.Join(fmt.Errorf("network: %w", ctx.Err()), errors.New("undo network: the network is in use"))
 	case "fail":
 		return nil, problem.APINotServing.Wrap(&cluster.Evidence{
 			Err:   errors.New("connection refused"),
@@ -260,6 +267,18 @@ func cmdLeftovers(ts *testscript.TestScript, _ bool, _ []string) {
 	out := ts.Stdout()
 	for _, l := range in(ts).engine.Leftovers() {
 		fmt.Fprintln(out, l)
+	}
+}
+
+func cmdJSONLines(ts *testscript.TestScript, _ bool, _ []string) {
+	text := ts.ReadFile("stderr")
+	out := ts.Stdout()
+	for line := range strings.Lines(text) {
+		var e struct{ Step, State, Detail, Error string }
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			ts.Fatalf("%q is not JSON: %v", line, err)
+		}
+		fmt.Fprintf(out, "%s %s %s%s\n", e.Step, e.State, e.Detail, e.Error)
 	}
 }
 

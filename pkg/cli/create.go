@@ -207,7 +207,7 @@ func (a *app) createWith(ctx context.Context, eng engine.Engine, c config.Cluste
 	case err != nil && f.retain && ctx.Err() != nil:
 		return problem.Interrupted.With(keptAdvice(c.Name)).Wrap(err)
 	case err != nil && f.retain:
-		a.note(keptAdvice(c.Name))
+		a.note("%s", keptAdvice(c.Name))
 		return err
 	case err != nil:
 		return err

@@ -22,5 +22,8 @@ func withEngine[T any](ctx context.Context, a *app, f func(context.Context, engi
 		return none, err
 	}
 	result, err := f(ctx, eng)
-	return result, errors.Join(err, eng.Close())
+	if closeErr := eng.Close(); closeErr != nil {
+		err = errors.Join(err, closeErr)
+	}
+	return result, err
 }

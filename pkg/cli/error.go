@@ -50,7 +50,7 @@ func final(ctx context.Context, err error) error {
 func interruption(err error) error {
 	interrupted := error(problem.Interrupted)
 	if p, ok := problem.Of(err); ok && errors.Is(p, problem.Interrupted) {
-		interrupted = p
+		interrupted = problem.Interrupted.With(p.Advice)
 	}
 	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // what step.Run joins is the outermost error
 	switch {

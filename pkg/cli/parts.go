@@ -57,29 +57,33 @@ func (a *app) exportParts(ctx context.Context, version, output string, programs 
 	if err != nil {
 		return err
 	}
-	return a.step(ctx, step.Step{ID: "parts", Title: "Building programs", Do: func(ctx context.Context) (step.Undo, error) {
+	var built []part.Built
+	err = a.step(ctx, step.Step{ID: "parts", Title: "Building programs", Do: func(ctx context.Context) (step.Undo, error) {
 		source := &part.Module{Cache: cache, Arch: runtime.GOARCH, Report: func(e part.Event) {
 			if e.Kind == part.Downloading || e.Kind == part.Compiling {
 				step.Report(ctx, e.Part+": "+e.Detail)
 			}
 		}}
-		built, err := part.FetchAll(ctx, source, parts)
-		if err != nil {
+		var err error
+		if built, err = part.FetchAll(ctx, source, parts); err != nil {
 			return nil, err
 		}
 		for i := range built {
 			built[i] = only(built[i], programs)
 		}
-		if err := part.Export(ctx, built, output); err != nil {
-			return nil, err
-		}
-		for _, b := range built {
-			for _, f := range b.Files {
-				fmt.Fprintln(a.Out, filepath.Join(output, b.Part.Name, f.Name))
+		return nil, part.Export(ctx, built, output)
+	}})
+	if err != nil {
+		return err
+	}
+	for _, b := range built {
+		for _, f := range b.Files {
+			if _, err := fmt.Fprintln(a.Out, filepath.Join(output, b.Part.Name, f.Name)); err != nil {
+				return err
 			}
 		}
-		return nil, nil
-	}})
+	}
+	return nil
 }
 
 // partsWith returns the parts that have one of programs, all parts if there are none.

@@ -5,6 +5,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -23,6 +24,18 @@ type terminal struct {
 
 	mu      sync.Mutex
 	current ui.Progress // nil: no progress is shown
+}
+
+// lockedWriter makes a writer safe for concurrent use.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
 }
 
 // setProgress decides how progress is shown, from --progress.
@@ -62,7 +75,7 @@ func (a *app) step(ctx context.Context, s step.Step) error {
 
 // interrupted tells the user that the signal has arrived.
 func (a *app) interrupted() {
-	const text = "Interrupted: stopping, and removing what was made. Ctrl-C once more ends rk at once."
+	const text = "Interrupted: cleaning up. Ctrl-C once more ends rk at once."
 	a.mu.Lock()
 	p := a.current
 	a.mu.Unlock()
