@@ -214,7 +214,12 @@ func (b *base) start(ctx context.Context, o Options) (_ *Host, err error) {
 	if err := h.boot(ctx, rootfs, o); err != nil {
 		return nil, err
 	}
-	return h, h.welcome(ctx, o)
+	if err := h.welcome(ctx, o); err != nil {
+		var journal tail
+		journalErr := h.Journal(ctx, &journal)
+		return nil, errors.Join(fmt.Errorf("%w; the journal's end:\n%s", err, &journal), journalErr)
+	}
+	return h, nil
 }
 
 // prepare makes the host's own directories: the upper directory of its root, and plain

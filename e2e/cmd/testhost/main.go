@@ -45,8 +45,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:])
 	stop()
-	if exit := (*testhost.ExitError)(nil); errors.As(err, &exit) {
-		os.Exit(exit.Code) // the script has said why on stderr
+	if code := exitCode(0); errors.As(err, &code) {
+		os.Exit(int(code)) // the script has said why on stderr
 	}
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Print(usage)
@@ -57,6 +57,11 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+// exitCode is that of the script of "sh" and "root".
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 var commands = map[string]func(ctx context.Context, args []string) error{
 	"up": up, "sh": shell(testhost.UserName), "root": shell("root"), "cp": cp, "journal": journal,
@@ -146,7 +151,11 @@ func shell(user string) func(context.Context, []string) error {
 		if c.Script == "" {
 			c.Script = "exec bash -l"
 		}
-		return host.Run(ctx, c)
+		err = host.Run(ctx, c)
+		if exit := (*testhost.ExitError)(nil); errors.As(err, &exit) {
+			return exitCode(exit.Code)
+		}
+		return err
 	}
 }
 
