@@ -313,8 +313,13 @@ func nspawnArgs(dir string, s state, o Options) []string {
 	for _, bind := range o.Binds {
 		args = append(args, "--bind-ro="+bindArg(bind.Src, bind.Dst))
 	}
-	return append(args, "--boot", "systemd.unified_cgroup_hierarchy=1")
+	return append(args, "--", "sh", "-c", initScript, "/sbin/init", "systemd.unified_cgroup_hierarchy=1")
 }
+
+// initScript starts the host's systemd. systemd-nspawn mounts a boot id of the container's
+// own over the kernel's, which a service that systemd gives a /proc of its own does not see:
+// logind 262 then refuses every session, as that of another machine.
+const initScript = `umount /proc/sys/kernel/random/boot_id; exec "$0" "$@"`
 
 // bindArg quotes as systemd-nspawn(1) says under --bind=.
 func bindArg(src, dst string) string {
