@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // bootstrap makes the Debian base with mmdebstrap, which needs no root: as an
@@ -48,10 +49,6 @@ func mmdebstrap(ctx context.Context, r *recipe, suite, arch, output string, prog
 		"--architectures=" + debianArch(arch),
 		"--include=" + strings.Join(r.Packages, ","),
 		"--dpkgopt=force-unsafe-io", // nobody needs half a root file system after a crash
-		"--dpkgopt=path-exclude=/usr/share/doc/*",
-		"--dpkgopt=path-include=/usr/share/doc/*/copyright",
-		"--dpkgopt=path-exclude=/usr/share/man/*",
-		"--dpkgopt=path-exclude=/usr/share/locale/*",
 	}
 	if os.Geteuid() != 0 {
 		args = append(args, "--mode=unshare")
@@ -59,7 +56,9 @@ func mmdebstrap(ctx context.Context, r *recipe, suite, arch, output string, prog
 	args = append(args, suite, output)
 	cmd := exec.CommandContext(ctx, "mmdebstrap", args...)
 	cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH="+strconv.FormatInt(r.Epoch.Unix(), 10), "LC_ALL=C")
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it removes its mounts and folders
+	// Told to end with all its processes, it removes its mounts and folders.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	log := &lineWriter{line: func(s string) {
 		if info, ok := strings.CutPrefix(s, "I: "); ok {
 			progress(info)

@@ -145,7 +145,7 @@ func (b *builder) gather(ctx context.Context) error {
 	g.Go(func() error {
 		return b.stage(&b.base, "debian", "Debian base", func(dir string) (fileLayer, error) {
 			return bootstrap(ctx, b.recipe, b.versions.Debian.Suite, b.arch, dir, b.report.detail("debian"))
-		}, b.recipe.Epoch, b.recipe.Packages, b.recipe.Exclude, b.versions.Debian.Suite, b.arch)
+		}, b.recipe.Epoch, b.recipe.Packages, b.recipe.Exclude, b.recipe.Keep, b.versions.Debian.Suite, b.arch)
 	})
 	g.Go(func() error {
 		done := b.report.start("parts", "Programs of Kubernetes "+b.release.Version)

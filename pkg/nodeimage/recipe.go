@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ type recipe struct {
 	Epoch    time.Time           `json:"epoch"`
 	Packages []string            `json:"packages"`
 	Exclude  []string            `json:"exclude"`
+	Keep     []string            `json:"keep"`
 	Mask     []string            `json:"mask"`
 	Enable   []string            `json:"enable"`
 	Programs map[string][]string `json:"programs"` // folder -> programs of the parts
@@ -58,9 +60,9 @@ func loadRecipe(fsys fs.FS) (*recipe, error) {
 	if r.Epoch.IsZero() {
 		return nil, fmt.Errorf("rootfs.yaml: epoch is missing")
 	}
-	for _, p := range r.Exclude {
+	for _, p := range slices.Concat(r.Exclude, r.Keep) {
 		if _, err := path.Match(strings.TrimSuffix(p, "/**"), "/"); err != nil || !path.IsAbs(p) {
-			return nil, fmt.Errorf("rootfs.yaml: exclude: %q is not a pattern of an absolute path", p)
+			return nil, fmt.Errorf("rootfs.yaml: exclude, keep: %q is not a pattern of an absolute path", p)
 		}
 	}
 	return r, nil
@@ -122,6 +124,11 @@ func fileMode(content []byte) int64 {
 
 // excluded tells whether the recipe leaves out the given path of the base.
 func (r *recipe) excluded(name string) bool {
+	for _, pattern := range r.Keep {
+		if ok, _ := path.Match(pattern, name); ok {
+			return false
+		}
+	}
 	for _, pattern := range r.Exclude {
 		if folder, ok := strings.CutSuffix(pattern, "/**"); ok {
 			if below(folder, name) {

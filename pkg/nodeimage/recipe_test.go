@@ -41,17 +41,20 @@ func TestLoadRecipeErrors(t *testing.T) {
 
 func TestExcluded(t *testing.T) {
 	t.Parallel()
-	r := &recipe{Exclude: []string{"/etc/*-", "/dev/**", "/etc/systemd/system/*.wants/**", "/usr/bin/apt"}}
+	r := &recipe{Exclude: []string{"/etc/*-", "/dev/**", "/etc/systemd/system/*.wants/**", "/usr/bin/apt", "/usr/share/doc/*/**"}, Keep: []string{"/usr/share/doc/*/copyright"}}
 	for name, want := range map[string]bool{
-		"/etc/passwd-":   true,
-		"/etc/passwd":    false,
-		"/etc/x/passwd-": false,
-		"/dev":           false,
-		"/dev/null":      true,
-		"/dev/a/b":       true,
-		"/device":        false,
-		"/usr/bin/apt":   true,
-		"/usr/bin/aptly": false,
+		"/etc/passwd-":                 true,
+		"/etc/passwd":                  false,
+		"/etc/x/passwd-":               false,
+		"/dev":                         false,
+		"/dev/null":                    true,
+		"/dev/a/b":                     true,
+		"/device":                      false,
+		"/usr/bin/apt":                 true,
+		"/usr/bin/aptly":               false,
+		"/usr/share/doc/apt":           false,
+		"/usr/share/doc/apt/copyright": false,
+		"/usr/share/doc/apt/README":    true,
 		"/etc/systemd/system/multi-user.target.wants":   false,
 		"/etc/systemd/system/multi-user.target.wants/x": true,
 	} {
