@@ -125,7 +125,7 @@ func (a *app) loadArchive(ctx context.Context, eng engine.Engine, path string) (
 		defer archive.Close() //nolint:errcheck // only read
 		refs, err := eng.LoadImage(ctx, archive)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return nil, loadError(fmt.Errorf("%s: %w", path, err))
 		}
 		if len(refs) == 0 {
 			return nil, problem.ArchiveUnreadable.
@@ -137,4 +137,16 @@ func (a *app) loadArchive(ctx context.Context, eng engine.Engine, path string) (
 	}
 	err = a.step(ctx, step.Step{ID: "image/load", Title: "Loading the node image into the engine", Timeout: time.Hour, Do: load})
 	return ref, err
+}
+
+func loadError(err error) error {
+	switch _, known := problem.Of(err); {
+	case known, errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, engine.ErrUnreachable):
+		return problem.EngineUnreachable.Wrap(err)
+	case strings.Contains(err.Error(), "no space left on device"):
+		return problem.DiskFull.Wrap(err)
+	}
+	return problem.EngineFailed.Wrap(err)
 }

@@ -40,7 +40,7 @@ func Image(ctx context.Context, eng Engine, ref string) (plan.ImageFacts, error)
 		return plan.ImageFacts{}, problem.ImageNotPresent.Wrapf("image %s: %w", ref, err)
 	}
 	if err != nil {
-		return plan.ImageFacts{}, fmt.Errorf("image %s: %w", ref, err)
+		return plan.ImageFacts{}, engineError(fmt.Errorf("image %s: %w", ref, err))
 	}
 	return facts(ref, img)
 }
@@ -80,14 +80,14 @@ func gather(ctx context.Context, eng Engine, c config.Cluster, image plan.ImageF
 	f := plan.Facts{Image: image, MTU: h.MTU()}
 	var err error
 	if f.Engine, err = eng.Info(ctx); err != nil {
-		return f, err
+		return f, engineError(err)
 	}
 	if err := sameContent(ctx, eng, c.Nodes, image); err != nil {
 		return f, err
 	}
 	networks, err := eng.ListNetworks(ctx, nil)
 	if err != nil {
-		return f, err
+		return f, engineError(err)
 	}
 	if f.Subnet, err = subnet(c, occupied(networks, h)); err != nil {
 		return f, err
@@ -98,6 +98,18 @@ func gather(ctx context.Context, eng Engine, c config.Cluster, image plan.ImageF
 	}
 	f.APIPort, err = apiPort(ctx, h, addr, c.Networking.APIServerPort)
 	return f, err
+}
+
+// engineError puts an engine's error into the catalogue, unless it says of
+// itself what it is or is the end of ctx.
+func engineError(err error) error {
+	switch _, known := problem.Of(err); {
+	case known, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.Is(err, engine.ErrUnreachable):
+		return problem.EngineUnreachable.Wrap(err)
+	}
+	return problem.EngineFailed.Wrap(err)
 }
 
 // sameContent sees to it that images of single nodes hold what the cluster's

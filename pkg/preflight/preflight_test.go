@@ -147,10 +147,15 @@ func TestGather(t *testing.T) {
 func TestGatherReportsTheEngine(t *testing.T) {
 	t.Parallel()
 	for _, op := range []string{"Info", "ListNetworks"} {
+		gone := enginetest.NewFake()
+		gone.Fail(op, "", engine.ErrUnreachable)
+		if _, err := gather(t.Context(), gone, clusterConfig(), imageFacts(), fakeHost{}); !errors.Is(err, problem.EngineUnreachable) {
+			t.Errorf("%s, no engine: error is %v, want EngineUnreachable", op, err)
+		}
 		eng, broken := enginetest.NewFake(), errors.New("broken")
 		eng.Fail(op, "", broken)
-		if _, err := gather(t.Context(), eng, clusterConfig(), imageFacts(), fakeHost{}); !errors.Is(err, broken) {
-			t.Errorf("%s: error is %v", op, err)
+		if _, err := gather(t.Context(), eng, clusterConfig(), imageFacts(), fakeHost{}); !errors.Is(err, broken) || !errors.Is(err, problem.EngineFailed) {
+			t.Errorf("%s: error is %v, want EngineFailed", op, err)
 		}
 	}
 }
