@@ -71,10 +71,12 @@ type Execer interface {
 	// A read from p.Stdin may be pending on return.
 	Exec(ctx context.Context, id string, p Process) (exit int, err error)
 	// CopyIn unpacks an uncompressed tar stream at dir, with the owners and
-	// modes of its entries. It works on created, running and stopped
-	// containers, and wraps ErrNotFound if dir does not exist. Entries must lie
-	// on the same mount as dir does: what a tar at / holds for a volume or a
-	// tmpfs may be hidden by it.
+	// modes of its entries. dir must exist: some engines create it, others
+	// wrap ErrNotFound. It works on created, running and stopped containers.
+	// Entries must lie on the same mount as dir does: what a tar at / holds for
+	// a volume or a tmpfs may be hidden by it. A container that was never
+	// started has no mounts to copy to: Podman 4 would keep the image's content
+	// out of a volume that is not empty when it starts, and a tmpfs starts empty.
 	CopyIn(ctx context.Context, id, dir string, tar io.Reader) error
 	// CopyOut returns path (a file or directory) as a tar stream; the caller
 	// closes it. It wraps ErrNotFound if path does not exist.

