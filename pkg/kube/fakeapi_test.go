@@ -26,7 +26,6 @@ type fakeAPI struct {
 	t *testing.T
 
 	mu      sync.Mutex
-	version int
 	objects map[string]map[string]any // by path
 	log     []fakeEvent               // index is the resource version - 1
 	wake    chan struct{}             // closed at each event

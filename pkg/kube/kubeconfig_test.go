@@ -248,15 +248,15 @@ func TestMergeThroughSymbolicLinks(t *testing.T) {
 	t.Parallel()
 	for _, content := range []string{users, ""} {
 		dir := t.TempDir()
-		link, real := filepath.Join(dir, "config"), filepath.Join(dir, "elsewhere", "real")
-		if err := os.Mkdir(filepath.Dir(real), 0o700); err != nil {
+		link, target := filepath.Join(dir, "config"), filepath.Join(dir, "elsewhere", "real")
+		if err := os.Mkdir(filepath.Dir(target), 0o700); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Symlink("elsewhere/real", link); err != nil {
 			t.Fatal(err)
 		}
 		if content != "" {
-			if err := os.WriteFile(real, []byte(content), 0o600); err != nil {
+			if err := os.WriteFile(target, []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -264,14 +264,14 @@ func TestMergeThroughSymbolicLinks(t *testing.T) {
 		if info, err := os.Lstat(link); err != nil || info.Mode()&fs.ModeSymlink == 0 {
 			t.Errorf("the link was replaced: %v", err)
 		}
-		if !strings.Contains(read(t, real), "rk-demo") {
+		if !strings.Contains(read(t, target), "rk-demo") {
 			t.Error("the target was not written")
 		}
 		remove(t, link, "demo")
-		if strings.Contains(read(t, real), "rk-demo") {
+		if strings.Contains(read(t, target), "rk-demo") {
 			t.Error("the target was not written")
 		}
-		for _, lock := range []string{link + ".lock", real + ".lock"} {
+		for _, lock := range []string{link + ".lock", target + ".lock"} {
 			if _, err := os.Lstat(lock); err == nil {
 				t.Errorf("%s is left", lock)
 			}

@@ -22,7 +22,7 @@ func TestLogs(t *testing.T) {
 	if !errors.Is(err, cause) || err.Error() != "create: step: "+cause.Error() {
 		t.Errorf("got %v", err)
 	}
-	if WithLogs(nil, a) != nil || WithLogs(cause) != cause || Logs(cause) != nil {
+	if WithLogs(nil, a) != nil || Logs(WithLogs(cause)) != nil || Logs(cause) != nil {
 		t.Error("logs out of nothing")
 	}
 }

@@ -50,7 +50,7 @@ func (p *Problem) Unwrap() error { return p.cause }
 
 // Is reports whether target is a Problem of the same code.
 func (p *Problem) Is(target error) bool {
-	t, ok := target.(*Problem) //nolint:errorlint // target is compared, not unwrapped: errors.Is calls this for every link of the chain
+	t, ok := target.(*Problem)
 	return ok && t.Code == p.Code
 }
 
@@ -64,7 +64,7 @@ func (p *Problem) Wrap(cause error) error {
 
 // Wrapf is Wrap of fmt.Errorf(format, args...), so %w keeps an error findable.
 func (p *Problem) Wrapf(format string, args ...any) error {
-	return p.Wrap(fmt.Errorf(format, args...)) //nolint:err113 // the caller's format is the error
+	return p.Wrap(fmt.Errorf(format, args...))
 }
 
 // With returns a copy of p with more exact advice, for when the fix depends

@@ -92,8 +92,8 @@ func classify(err error) (*problem.Problem, bool) {
 }
 
 // split takes apart an error of errors.Join, whose first error is the cause.
-func split(err error) (first error, others []error) {
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // only the outermost error is taken apart
+func split(err error) (cause error, others []error) { //nolint:revive // both are errors
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok || len(joined.Unwrap()) == 0 {
 		return err, nil
 	}

@@ -158,7 +158,7 @@ func TestDetect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
+	t.Cleanup(func() { _ = file.Close() })
 	_, terminal := openPTY(t)
 	for _, tc := range []struct {
 		name   string
