@@ -27,7 +27,7 @@ func (h *Host) CopyIn(ctx context.Context, src, dst, owner string) error {
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer discard(f)
 		cmd := h.enter(ctx, "sh", "-c", asUser, "sh", owner,
 			`mkdir -p "$(dirname "$1")"; rm -f "$1"; cat >"$1"; chmod "$2" "$1"`, dst, fmt.Sprintf("%o", info.Mode().Perm()))
 		cmd.Stdin = f

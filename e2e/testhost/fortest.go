@@ -91,7 +91,7 @@ func (h *Host) saveJournal(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
+	defer discard(f)
 	return f.Name(), h.Journal(ctx, f)
 }
 

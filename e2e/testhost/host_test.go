@@ -100,7 +100,7 @@ func await(t *testing.T, p process) {
 		}
 		return
 	}
-	defer syscall.Close(fd)
+	defer func() { _ = syscall.Close(fd) }()
 	if ended, err := awaitPidfd(fd, time.Minute); err != nil || !ended {
 		t.Fatalf("process %d does not end: %v", p.PID, err)
 	}

@@ -23,7 +23,7 @@ const subnetBits = 24
 
 // ensureBridge makes the bridge, unless it exists, and returns its address.
 func ensureBridge(ctx context.Context, name string) (netip.Addr, error) {
-	if addr, err := bridgeAddr(name); err != nil || addr.IsValid() {
+	if addr, err := bridgeAddr(ctx, name); err != nil || addr.IsValid() {
 		return addr, err
 	}
 	used, err := usedPrefixes()
@@ -49,7 +49,7 @@ func ensureBridge(ctx context.Context, name string) (netip.Addr, error) {
 
 // bridgeAddr returns the address of an existing bridge. A bridge without one was left by a
 // process that was killed as it made it; it is removed.
-func bridgeAddr(name string) (netip.Addr, error) {
+func bridgeAddr(ctx context.Context, name string) (netip.Addr, error) {
 	bridge, err := net.InterfaceByName(name)
 	if err != nil {
 		return netip.Addr{}, nil // no such device
@@ -63,7 +63,7 @@ func bridgeAddr(name string) (netip.Addr, error) {
 			return p.Addr(), nil
 		}
 	}
-	_, err = run(exec.Command("ip", "link", "delete", name))
+	_, err = run(exec.CommandContext(ctx, "ip", "link", "delete", name))
 	return netip.Addr{}, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -71,7 +72,7 @@ func (p process) terminate(patience time.Duration) error {
 	if err != nil || fd < 0 {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil {
 			if errors.Is(err, unix.ESRCH) {
@@ -99,7 +100,7 @@ func (p process) open() (int, error) {
 		return -1, fmt.Errorf("open process %d: %w", p.PID, err)
 	}
 	if !p.alive() { // the descriptor may be that of a successor
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return -1, nil
 	}
 	return fd, nil
@@ -124,6 +125,14 @@ func run(cmd *exec.Cmd) (string, error) {
 		return "", fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(stderr.String()))
 	}
 	return stdout.String(), nil
+}
+
+// discard closes what is done with, where an error of that changes nothing.
+func discard(c io.Closer) { _ = c.Close() }
+
+// report tells of what takes long.
+func report(progress io.Writer, format string, args ...any) {
+	_, _ = fmt.Fprintf(progress, format+"\n", args...)
 }
 
 // tail keeps the end of what is written to it.

@@ -92,12 +92,12 @@ func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 	select {
 	case err := <-locked:
 		if err != nil {
-			f.Close()
+			discard(f)
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
-		return func() { f.Close() }, nil
+		return func() { discard(f) }, nil
 	case <-ctx.Done():
-		go func() { <-locked; f.Close() }()
+		go func() { <-locked; discard(f) }()
 		return nil, fmt.Errorf("wait for the lock %s: %w", path, context.Cause(ctx))
 	}
 }

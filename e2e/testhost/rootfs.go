@@ -67,9 +67,8 @@ var customizeScript string
 // key names the root file system in the cache: it changes with anything that makes it
 // another one, except the packages' versions, which are those of the day it was built.
 func (r Release) key() string {
-	h := sha256.New()
-	fmt.Fprintf(h, "%s\n%s\n%q\n%s", runtime.GOARCH, r, r.mmdebstrapArgs(), customizeScript)
-	return string(r) + "-" + hex.EncodeToString(h.Sum(nil))[:16]
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%q\n%s", runtime.GOARCH, r, r.mmdebstrapArgs(), customizeScript))
+	return string(r) + "-" + hex.EncodeToString(sum[:8])
 }
 
 // Build makes the root file system of a release, unless it is in the cache, and returns
@@ -98,7 +97,7 @@ func (b *base) build(ctx context.Context, r Release, progress io.Writer) (_ stri
 	if err := needTools("mmdebstrap"); err != nil {
 		return "", err
 	}
-	fmt.Fprintf(progress, "building the root file system of Debian %s in %s\n", r, dir)
+	report(progress, "building the root file system of Debian %s in %s", r, dir)
 	if err := os.MkdirAll(b.path, 0o755); err != nil {
 		return "", err
 	}
@@ -114,7 +113,7 @@ func (b *base) build(ctx context.Context, r Release, progress io.Writer) (_ stri
 	if err := os.RemoveAll(tmp); err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }()
 	if err := os.MkdirAll(tmp, 0o755); err != nil {
 		return "", err
 	}

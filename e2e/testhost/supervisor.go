@@ -31,7 +31,7 @@ type supervisor struct {
 // supervisorCommand is not bound to a context: it has to outlive it, to clean up.
 func supervisorCommand(args ...string) *exec.Cmd {
 	args = append([]string{"--mount", "--", "bash", "-s", "--"}, args...)
-	cmd := exec.Command("unshare", args...)
+	cmd := exec.Command("unshare", args...) //nolint:noctx // see above
 	cmd.Stdin = strings.NewReader(supervisorScript)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd
@@ -52,7 +52,7 @@ func supervise(id, dir, bridge, rootfs string, nspawn []string) (_ *supervisor, 
 	}
 	console, err := os.OpenFile(filepath.Join(dir, "console.log"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o644)
 	if err != nil {
-		notify.Close()
+		discard(notify)
 		return nil, err
 	}
 	s := &supervisor{console: console, notify: notify, exited: make(chan struct{})}
@@ -68,7 +68,7 @@ func supervise(id, dir, bridge, rootfs string, nspawn []string) (_ *supervisor, 
 	cmd := supervisorCommand(append([]string{"run", dir, bridge, rootfs, scope}, nspawn...)...)
 	if onSystemd() {
 		run := []string{"systemd-run", "--scope", "--quiet", "--collect", "--property=Delegate=yes", "--unit=rk-testhost-" + id, "--"}
-		scoped := exec.Command(run[0], append(run[1:], cmd.Args...)...)
+		scoped := exec.Command(run[0], append(run[1:], cmd.Args...)...) //nolint:noctx // as supervisorCommand
 		scoped.Stdin, scoped.SysProcAttr = cmd.Stdin, cmd.SysProcAttr
 		cmd = scoped
 	}
@@ -81,7 +81,7 @@ func supervise(id, dir, bridge, rootfs string, nspawn []string) (_ *supervisor, 
 	s.life = w
 	cmd.ExtraFiles = []*os.File{r}
 	err = cmd.Start()
-	r.Close()
+	discard(r)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func supervise(id, dir, bridge, rootfs string, nspawn []string) (_ *supervisor, 
 // waitReady waits until the host's systemd has finished its boot and returns the process
 // id of that systemd.
 func (s *supervisor) waitReady(ctx context.Context) (leader int, err error) {
-	defer s.notify.Close()
+	defer discard(s.notify)
 	type result struct {
 		leader int
 		err    error
@@ -166,10 +166,10 @@ func (s *supervisor) stop() error {
 }
 
 func (s *supervisor) close() {
-	s.notify.Close()
-	s.console.Close()
+	discard(s.notify)
+	discard(s.console)
 	if s.life != nil {
-		s.life.Close()
+		discard(s.life)
 	}
 }
 

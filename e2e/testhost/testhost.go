@@ -210,7 +210,7 @@ func (b *base) start(ctx context.Context, o Options) (_ *Host, err error) {
 	if err := b.prepare(ctx, h.state, rootfs, o.HomeOnOverlay); err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(o.Progress, "booting %s (%s, %s)\n", o.Name, o.Release, h.state.Addr)
+	report(o.Progress, "booting %s (%s, %s)", o.Name, o.Release, h.state.Addr)
 	if err := h.boot(ctx, rootfs, o); err != nil {
 		return nil, err
 	}

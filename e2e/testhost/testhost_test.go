@@ -52,8 +52,8 @@ func TestReleaseKey(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	for _, r := range Releases {
-		if r.key() != r.key() || !strings.HasPrefix(r.key(), string(r)+"-") {
-			t.Errorf("key of %s: %s, then %s", r, r.key(), r.key())
+		if key := r.key(); key != Release(string(r)).key() || !strings.HasPrefix(key, string(r)+"-") {
+			t.Errorf("key of %s: %s, then %s", r, key, r.key())
 		}
 		seen[strings.TrimPrefix(r.key(), string(r))] = true
 	}

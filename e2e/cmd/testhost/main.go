@@ -79,9 +79,9 @@ func run(ctx context.Context, args []string) error {
 	return command(ctx, args[1:])
 }
 
-// parse lets flags stand before and after the operands, of which there must be min to max;
-// what follows "--" is left alone. max -1 is no limit.
-func parse(flags *flag.FlagSet, args []string, min, max int) (operands, rest []string, err error) {
+// parse lets flags stand before and after the operands, of which there must be least to most;
+// what follows "--" is left alone. most -1 is no limit.
+func parse(flags *flag.FlagSet, args []string, least, most int) (operands, rest []string, err error) {
 	flags.SetOutput(io.Discard)
 	if i := slices.Index(args, "--"); i >= 0 {
 		args, rest = args[:i], args[i+1:]
@@ -94,7 +94,7 @@ func parse(flags *flag.FlagSet, args []string, min, max int) (operands, rest []s
 			operands, args = append(operands, args[0]), args[1:]
 		}
 	}
-	if len(operands) < min || max >= 0 && len(operands) > max {
+	if len(operands) < least || most >= 0 && len(operands) > most {
 		return nil, nil, fmt.Errorf("%s: wrong number of operands: see %q", flags.Name(), "testhost help")
 	}
 	return operands, rest, nil
@@ -212,13 +212,16 @@ func list(_ context.Context, args []string) error {
 		return err
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "NAME\tRELEASE\tADDRESS\tSTATUS\tOWNER")
+	rows := "NAME\tRELEASE\tADDRESS\tSTATUS\tOWNER\n"
 	for _, h := range hosts {
 		owner := "-"
 		if h.Owner != 0 {
 			owner = fmt.Sprint(h.Owner)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", h.Name, h.Release, h.Addr, h.Status, owner)
+		rows += fmt.Sprintf("%s\t%s\t%s\t%s\t%s\n", h.Name, h.Release, h.Addr, h.Status, owner)
+	}
+	if _, err := io.WriteString(w, rows); err != nil {
+		return err
 	}
 	return w.Flush()
 }
