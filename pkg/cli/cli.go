@@ -67,6 +67,7 @@ func Run(ctx context.Context, d Deps, args []string) (exit int) {
 		a.interrupted()
 	})
 	err := final(ctx, recovered(func() error { return cmd.ExecuteContext(ctx) }))
+	a.endProgress() // a panic may have left it running
 	if !stop() {
 		<-told
 	}

@@ -107,6 +107,7 @@ func (a *app) loadConfig(path string) (config.Cluster, error) {
 	case "":
 		return config.Cluster{}, nil
 	case "-":
+		path = "standard input"
 		data, err = io.ReadAll(a.In)
 	default:
 		data, err = os.ReadFile(path)

@@ -58,10 +58,16 @@ func (a *app) reporter() (rep step.Reporter, done func()) {
 	a.mu.Lock()
 	a.current = p
 	a.mu.Unlock()
-	return step.Tee(p, &a.recorder), func() {
-		a.mu.Lock()
-		a.current = nil
-		a.mu.Unlock()
+	return step.Tee(p, &a.recorder), a.endProgress
+}
+
+// endProgress gives standard error back to notes and errors.
+func (a *app) endProgress() {
+	a.mu.Lock()
+	p := a.current
+	a.current = nil
+	a.mu.Unlock()
+	if p != nil {
 		p.Close()
 	}
 }
