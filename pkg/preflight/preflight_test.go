@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -315,7 +316,7 @@ func TestLocalHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { _ = l.Close() })
 	used := l.Addr().(*net.TCPAddr).AddrPort().Port()
 	if _, err := (localHost{}).FreePort(t.Context(), loopback, used); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("port %d in use: error is %v, want EADDRINUSE", used, err)
@@ -337,7 +338,7 @@ func TestParseRoutes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	t.Cleanup(func() { _ = f.Close() })
 	got, err := parseRoutes(f)
 	if err != nil {
 		t.Fatal(err)
@@ -353,7 +354,7 @@ func TestParseRoutes(t *testing.T) {
 	if device, ok := defaultDevice(got); !ok || device != "eth0" {
 		t.Errorf("default device is %q, want eth0, which has the lower metric", device)
 	}
-	vpn := append(got, route{"tun0", prefix("0.0.0.0/1"), 999}, route{"tun0", prefix("128.0.0.0/1"), 999})
+	vpn := slices.Concat(got, []route{{"tun0", prefix("0.0.0.0/1"), 999}, {"tun0", prefix("128.0.0.0/1"), 999}})
 	if device, _ := defaultDevice(vpn); device != "tun0" {
 		t.Errorf("default device is %q, want tun0, whose routes are more exact", device)
 	}
