@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/rootless-kubernetes/rk/pkg/problem"
 )
 
 // bootstrap makes the Debian base with mmdebstrap, which needs no root: as an
@@ -74,30 +76,31 @@ func mmdebstrap(ctx context.Context, r *recipe, suite, arch, output string, prog
 	return nil
 }
 
-// explain turns what mmdebstrap says last into an error with a fix.
+// explain turns what mmdebstrap says last into a problem with a fix.
 func explain(err error, tail string) error {
-	e := &Error{
-		Cause: "mmdebstrap could not make the Debian base",
-		Fix:   "remove the cause that it names and try again",
-		Err:   fmt.Errorf("%w:\n%s", err, tail),
-	}
+	const (
+		network = "Check this machine's network and the mirror that its apt uses ('sudo apt-get update' tells), then try again."
+		keys    = "Install the keys of the Debian archive: sudo apt-get install debian-archive-keyring"
+		space   = "Free about 1 GB in $TMPDIR (/tmp if it is not set), where mmdebstrap works."
+	)
+	p := problem.BuildFailed.With("Remove the cause that mmdebstrap names and try again.")
 	for _, sign := range []struct {
-		says, fix   string
-		unreachable bool
+		says string
+		is   *problem.Problem
 	}{
-		{"resolv", "check this machine's network and the mirror that its apt uses ('sudo apt-get update' tells), then try again", true},
-		{"connect", "check this machine's network and the mirror that its apt uses ('sudo apt-get update' tells), then try again", true},
-		{"Failed to fetch", "check the mirror that this machine's apt uses ('sudo apt-get update' tells), then try again", true},
-		{"NO_PUBKEY", "install the keys of the Debian archive: sudo apt-get install debian-archive-keyring", false},
-		{"is not signed", "install the keys of the Debian archive: sudo apt-get install debian-archive-keyring", false},
-		{"No space left", "free space in $TMPDIR (/tmp if it is not set), where mmdebstrap works; it needs about 1 GB", false},
+		{"resolving", problem.SourceUnreachable.With(network)},
+		{"onnect to", problem.SourceUnreachable.With(network)},
+		{"Failed to fetch", problem.SourceUnreachable.With(network)},
+		{"NO_PUBKEY", problem.BuildToolMissing.With(keys)},
+		{"is not signed", problem.BuildToolMissing.With(keys)},
+		{"No space left", problem.DiskFull.With(space)},
 	} {
 		if strings.Contains(tail, sign.says) {
-			e.Fix, e.Unreachable = sign.fix, sign.unreachable
+			p = sign.is
 			break
 		}
 	}
-	return e
+	return p.Wrapf("mmdebstrap could not make the Debian base: %w:\n%s", err, tail)
 }
 
 // debianArch returns Debian's name of a GOARCH.
@@ -164,10 +167,9 @@ func checkHost() error {
 			return err
 		}
 		if !hasRange(string(data), u.Username, u.Uid) {
-			return &Error{
-				Cause: fmt.Sprintf("user %s has no range of subordinate ids in %s", u.Username, file),
-				Fix:   "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + u.Username,
-			}
+			return problem.NoSubIDs.
+				Withf("Give the user a range: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 %s", u.Username).
+				Wrapf("user %s has none in %s", u.Username, file)
 		}
 	}
 	return nil
@@ -204,11 +206,9 @@ func missing(tools []tool, find func(string) (string, error)) error {
 	if len(names) == 0 {
 		return nil
 	}
-	return &Error{
-		Cause: "not installed: " + strings.Join(names, ", "),
-		Fix:   "sudo apt-get install " + strings.Join(packages, " "),
-		Tool:  true,
-	}
+	return problem.BuildToolMissing.
+		Withf("Install it: sudo apt-get install %s", strings.Join(packages, " ")).
+		Wrapf("not installed: %s", strings.Join(names, ", "))
 }
 
 // lineWriter passes on each line of a program's output and keeps the end of it.

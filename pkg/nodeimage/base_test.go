@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/rootless-kubernetes/rk/pkg/problem"
 )
 
 func TestMissingTools(t *testing.T) {
@@ -36,12 +38,9 @@ func TestMissingTools(t *testing.T) {
 				}
 				return
 			}
-			var e *Error
-			if !errors.As(err, &e) {
-				t.Fatalf("error %v, want an *Error", err)
-			}
-			if e.Cause != tc.cause || e.Fix != tc.fix || !e.Tool {
-				t.Errorf("cause %q, fix %q, tool %v; want %q, %q, true", e.Cause, e.Fix, e.Tool, tc.cause, tc.fix)
+			advice, _ := problem.Of(err)
+			if !errors.Is(err, problem.BuildToolMissing) || !strings.HasSuffix(err.Error(), tc.cause) || !strings.HasSuffix(advice.Advice, tc.fix) {
+				t.Errorf("error %v, advice %q; want one with %q and %q", err, advice.Advice, tc.cause, tc.fix)
 			}
 		})
 	}
@@ -63,20 +62,16 @@ func TestHasRange(t *testing.T) {
 func TestExplain(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("exit status 25")
-	for tail, want := range map[string]Error{
-		"W: Failed to fetch x: Temporary failure resolving 'mirror'": {Fix: "network", Unreachable: true},
-		"E: Could not connect to mirror:80":                          {Fix: "network", Unreachable: true},
-		"W: GPG error: NO_PUBKEY 0123":                               {Fix: "debian-archive-keyring"},
-		"cannot write: No space left on device":                      {Fix: "TMPDIR"},
-		"E: Unable to locate package nonesuch":                       {Fix: "remove the cause"},
+	for tail, want := range map[string]*problem.Problem{
+		"W: Failed to fetch x: Temporary failure resolving 'mirror'": problem.SourceUnreachable,
+		"E: Could not connect to mirror:80":                          problem.SourceUnreachable,
+		"W: GPG error: NO_PUBKEY 0123":                               problem.BuildToolMissing,
+		"cannot write: No space left on device":                      problem.DiskFull,
+		"E: Unable to locate package nonesuch":                       problem.BuildFailed,
 	} {
 		err := explain(cause, tail)
-		var e *Error
-		if !errors.As(err, &e) || !errors.Is(err, cause) {
-			t.Fatalf("error %v, want an *Error around the cause", err)
-		}
-		if e.Unreachable != want.Unreachable || !strings.Contains(e.Fix, want.Fix) || !strings.Contains(err.Error(), tail) {
-			t.Errorf("%q: unreachable %v, fix %q; want %v, %q", tail, e.Unreachable, e.Fix, want.Unreachable, want.Fix)
+		if !errors.Is(err, want) || !errors.Is(err, cause) || !strings.HasSuffix(err.Error(), tail) {
+			t.Errorf("%q gives %v, want %v with the cause and what was said", tail, err, want)
 		}
 	}
 }

@@ -76,13 +76,17 @@ func DefaultCache() (string, error) {
 }
 
 // Build makes a node image. What was made before, from the same inputs, is
-// taken from the cache. A failure that the user can do something about is an
-// *Error or a *part.Error.
+// taken from the cache. Failures that the user can do something about are
+// problems of package problem.
 func Build(ctx context.Context, o Options) (*Result, error) {
 	b, err := newBuilder(o)
 	if err != nil {
 		return nil, err
 	}
+	return b.build(ctx)
+}
+
+func (b *builder) build(ctx context.Context) (*Result, error) {
 	if err := b.gather(ctx); err != nil {
 		return nil, err
 	}
@@ -106,6 +110,8 @@ type builder struct {
 	release  part.Release
 	recipe   *recipe
 	specs    []spec
+	// bootstrap makes the Debian base.
+	bootstrap func(ctx context.Context, r *recipe, suite, arch, dir string, progress func(string)) (fileLayer, error)
 
 	base     stageLayer
 	built    []part.Built
@@ -124,7 +130,7 @@ type stageLayer struct {
 }
 
 func newBuilder(o Options) (*builder, error) {
-	b := &builder{Options: o, report: reporter{o.Reporter}, cache: cache{o.CacheDir}, arch: runtime.GOARCH}
+	b := &builder{Options: o, report: reporter{o.Reporter}, cache: cache{o.CacheDir}, arch: runtime.GOARCH, bootstrap: bootstrap}
 	var err error
 	if b.versions, err = part.Load(); err != nil {
 		return nil, err
@@ -144,7 +150,7 @@ func (b *builder) gather(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return b.stage(&b.base, "debian", "Debian base", func(dir string) (fileLayer, error) {
-			return bootstrap(ctx, b.recipe, b.versions.Debian.Suite, b.arch, dir, b.report.detail("debian"))
+			return b.bootstrap(ctx, b.recipe, b.versions.Debian.Suite, b.arch, dir, b.report.detail("debian"))
 		}, b.recipe.Epoch, b.recipe.Packages, b.recipe.Exclude, b.recipe.Keep, b.versions.Debian.Suite, b.arch)
 	})
 	g.Go(func() error {
