@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/blang/semver/v4"
 	"github.com/containers/podman/v5/pkg/bindings"
 
 	"github.com/rootless-kubernetes/rk/pkg/engine"
@@ -27,6 +28,12 @@ const idleConns = 16
 // settleTime is how long a creation may go on once its caller has given up, so
 // that what it makes can be taken back.
 const settleTime = 15 * time.Second
+
+// ErrTooOld is wrapped by Dial's error for a Podman before minVersion.
+var ErrTooOld = errors.New("this version of Podman is too old")
+
+// minVersion is the oldest Podman that rk is tested with (Debian bookworm's).
+var minVersion = semver.Version{Major: 4, Minor: 3}
 
 var errScheme = errors.New("only unix sockets of this machine are supported")
 
@@ -59,10 +66,10 @@ func Dial(ctx context.Context, uri string) (*Client, error) {
 	probe.Close()
 	values, err := bindings.NewConnection(ctx, (&url.URL{Scheme: "unix", Path: path}).String())
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		return nil, fmt.Errorf("%w: %w", engine.ErrUnreachable, err)
+		return nil, connectError(ctx, err)
+	}
+	if version := bindings.ServiceVersion(values); version.LT(minVersion) {
+		return nil, fmt.Errorf("%w: it is %s, and %d.%d is needed", ErrTooOld, version, minVersion.Major, minVersion.Minor)
 	}
 	c.values = context.WithoutCancel(values)
 	if c.conn, err = bindings.GetClient(values); err != nil {
@@ -76,6 +83,17 @@ func Dial(ctx context.Context, uri string) (*Client, error) {
 		DisableCompression:  true,
 	}}}
 	return c, nil
+}
+
+func connectError(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case strings.Contains(err.Error(), "server API version is too old"): // the bindings', for Podman 3
+		return fmt.Errorf("%w: %w", ErrTooOld, err)
+	default:
+		return fmt.Errorf("%w: %w", engine.ErrUnreachable, err)
+	}
 }
 
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
