@@ -50,7 +50,11 @@ type app struct {
 	terminal
 	verbose  bool
 	progress string // --progress
+	engine   string // --engine
 }
+
+// engines are the values of --engine.
+var engines = []string{"auto", "podman"}
 
 // New returns the command rk. Its errors hold a problem.Problem with the exit code; [Run] prints them.
 func New(d Deps) *cobra.Command { return newApp(d).root() }
@@ -121,7 +125,14 @@ container engine. No root is needed, and nothing runs beside the clusters.
 	flags := cmd.PersistentFlags()
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more: causes in full, and where the time went")
 	flags.StringVar(&a.progress, "progress", "auto", "how progress is shown on standard error: auto, tty, plain, json or quiet")
-	cmd.PersistentPreRunE = func(*cobra.Command, []string) error { return a.setProgress() }
+	flags.StringVar(&a.engine, "engine", "auto", "container engine: auto or podman")
+	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if err := oneOf(cmd, "engine", a.engine, engines...); err != nil {
+			return err
+		}
+		return a.setProgress()
+	}
+	choices(cmd, "engine", engines...)
 	choices(cmd, "progress", "auto", "tty", "plain", "json", "quiet")
 	cmd.AddCommand(a.create(), a.delete(), a.get(), a.build(), a.version(), a.explain())
 	return cmd

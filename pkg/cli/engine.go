@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) dial(ctx context.Context) (engine.Engine, error) {
-	return connect.Dial(ctx, connect.Options{Env: a.Env})
+	return connect.Dial(ctx, connect.Options{Engine: a.engine, Env: a.Env})
 }
 
 // withEngine calls f with a connected engine and closes it afterwards.
