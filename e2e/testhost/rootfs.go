@@ -123,7 +123,7 @@ func (b *base) build(ctx context.Context, r Release, progress io.Writer) (_ stri
 	}
 	// In a process namespace of its own, so that nothing of it survives this process.
 	args := []string{"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "mmdebstrap"}
-	args = append(append(args, r.mmdebstrapArgs()...), "--customize-hook="+hook, string(r), filepath.Join(tmp, "rootfs"))
+	args = append(append(args, r.mmdebstrapArgs()...), "--dpkgopt=force-unsafe-io", "--customize-hook="+hook, string(r), filepath.Join(tmp, "rootfs"))
 	cmd := exec.CommandContext(ctx, "unshare", args...)
 	var log tail
 	cmd.Stdout = io.MultiWriter(progress, &log)
@@ -132,6 +132,9 @@ func (b *base) build(ctx context.Context, r Release, progress io.Writer) (_ stri
 	runtime.LockOSThread() // the death signal is that of the thread
 	defer runtime.UnlockOSThread()
 	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return "", fmt.Errorf("build the root file system of %s: %w", r, context.Cause(ctx))
+		}
 		return "", fmt.Errorf("mmdebstrap %s: %w (is Debian's archive reachable?); its last lines:\n%s", r, err, &log)
 	}
 	if err := os.Remove(hook); err != nil {
