@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package connect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestMain lets the test binary stand in for podman and systemctl, by links
+// of these names in a test's PATH.
+func TestMain(m *testing.M) {
+	var err error
+	switch filepath.Base(os.Args[0]) {
+	case "podman":
+		err = fakePodman(os.Getenv("XDG_RUNTIME_DIR"))
+	case "systemctl":
+		err = fakeSystemctl(os.Getenv("XDG_RUNTIME_DIR"))
+	case crasher:
+		err = crash()
+	default:
+		os.Exit(m.Run())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "Error:", err)
+		os.Exit(125)
+	}
+}
+
+// fakePodman is "podman system service --time=0 unix://SOCKET". The file
+// "behaviour" in the runtime directory can make it misbehave; it leaves its
+// process id in the file "pid".
+func fakePodman(dir string) error {
+	if err := os.WriteFile(filepath.Join(dir, "pid"), []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+		return err
+	}
+	switch behaviour, _ := os.ReadFile(filepath.Join(dir, "behaviour")); string(behaviour) { // usually there is none
+	case "fail":
+		return errors.New("cannot set up namespace using newuidmap")
+	case "hang":
+		time.Sleep(time.Hour)
+	}
+	if len(os.Args) != 5 || !slices.Equal(os.Args[1:4], []string{"system", "service", "--time=0"}) {
+		return fmt.Errorf("unexpected arguments %q", os.Args)
+	}
+	l, err := net.Listen("unix", strings.TrimPrefix(os.Args[4], "unix://"))
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	server := apiServer("5.4.2", true)
+	context.AfterFunc(ctx, func() { server.Close() })
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "ended"), nil, 0o600)
+}
+
+// fakeSystemctl prints the file "unit" of the runtime directory.
+func fakeSystemctl(dir string) error {
+	if !slices.Equal(os.Args[1:], []string{"--user", "show", "podman.socket", "--property=ActiveState,Listen"}) {
+		return fmt.Errorf("unexpected arguments %q", os.Args)
+	}
+	unit, err := os.ReadFile(filepath.Join(dir, "unit"))
+	if err != nil {
+		return err
+	}
+	_, err = os.Stdout.Write(unit)
+	return err
+}
+
+// apiServer answers as much of Podman's API as connecting needs.
+func apiServer(version string, rootless bool) *http.Server {
+	return &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/_ping"):
+			w.Header().Set("Libpod-API-Version", version)
+		case strings.HasSuffix(r.URL.Path, "/info"):
+			fmt.Fprintf(w, `{"host": {"cgroupVersion": "v2", "security": {"rootless": %t}}, "version": {"Version": %q}}`, rootless, version)
+		default:
+			http.NotFound(w, r)
+		}
+	})}
+}
+
+// host is a user's machine.
+type host struct {
+	*testing.T
+	dir string // XDG_RUNTIME_DIR
+	bin string // PATH
+	env map[string]string
+	dialer
+}
+
+func newHost(t *testing.T) *host {
+	t.Helper()
+	t.Parallel()
+	// Sockets have short paths; t.TempDir's hold the test's name.
+	dir, err := os.MkdirTemp("", "rk-connect-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	h := &host{T: t, dir: dir, bin: t.TempDir()}
+	h.env = map[string]string{"XDG_RUNTIME_DIR": h.dir, "PATH": h.bin}
+	h.dialer = dialer{env: func(k string) string { return h.env[k] }, uid: os.Getuid(), peer: peerUID}
+	if h.uid == 0 { // when root runs the tests, they are of an ordinary user all the same
+		h.uid = 1000
+		h.listener(h.uid)
+		if err := os.Chown(dir, h.uid, -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return h
+}
+
+// listener makes uid the owner of every socket that is there.
+func (h *host) listener(uid int) {
+	h.peer = func(ctx context.Context, path string) (int, error) {
+		_, err := peerUID(ctx, path)
+		return uid, err
+	}
+}
+
+// install puts a command into the PATH.
+func (h *host) install(name string) {
+	h.Helper()
+	self, err := os.Executable()
+	if err == nil {
+		err = os.Symlink(self, filepath.Join(h.bin, name))
+	}
+	if err != nil {
+		h.Fatal(err)
+	}
+}
+
+func (h *host) write(name, content string) {
+	h.Helper()
+	if err := os.WriteFile(filepath.Join(h.dir, name), []byte(content), 0o600); err != nil {
+		h.Fatal(err)
+	}
+}
+
+// serve runs an API service at a path below the runtime directory.
+func (h *host) serve(name, version string, rootless bool) string {
+	h.Helper()
+	path := filepath.Join(h.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		h.Fatal(err)
+	}
+	l, err := new(net.ListenConfig).Listen(h.Context(), "unix", path)
+	if err != nil {
+		h.Fatal(err)
+	}
+	server := apiServer(version, rootless)
+	go server.Serve(l) //nolint:errcheck // ends with Close
+	h.Cleanup(func() { server.Close() })
+	return path
+}
+
+// stale leaves a socket file that nothing listens on.
+func (h *host) stale(name string) string {
+	h.Helper()
+	path := filepath.Join(h.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		h.Fatal(err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		h.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	return path
+}
