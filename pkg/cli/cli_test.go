@@ -210,6 +210,11 @@ func (w *world) built(ts *testscript.TestScript, o cli.BuildOptions) (*nodeimage
 	}, os.WriteFile(path, data, 0o600)
 }
 
+func printf(ts *testscript.TestScript, format string, args ...any) {
+	_, err := fmt.Fprintf(ts.Stdout(), format, args...)
+	ts.Check(err)
+}
+
 func cmdExit(ts *testscript.TestScript, _ bool, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
@@ -251,7 +256,7 @@ func cmdEngineFails(ts *testscript.TestScript, _ bool, args []string) {
 func cmdCreateFails(ts *testscript.TestScript, _ bool, args []string) { in(ts).create = args[0] }
 
 func cmdCalls(ts *testscript.TestScript, _ bool, args []string) {
-	out := ts.Stdout()
+	printf(ts, "") // also without a line, it is this command's output that counts
 	for _, op := range args {
 		n := 0
 		for _, c := range in(ts).engine.Calls() {
@@ -259,26 +264,26 @@ func cmdCalls(ts *testscript.TestScript, _ bool, args []string) {
 				n++
 			}
 		}
-		fmt.Fprintf(out, "%s %d\n", op, n)
+		printf(ts, "%s %d\n", op, n)
 	}
 }
 
 func cmdLeftovers(ts *testscript.TestScript, _ bool, _ []string) {
-	out := ts.Stdout()
+	printf(ts, "") // also without a line, it is this command's output that counts
 	for _, l := range in(ts).engine.Leftovers() {
-		fmt.Fprintln(out, l)
+		printf(ts, "%s\n", l)
 	}
 }
 
 func cmdJSONLines(ts *testscript.TestScript, _ bool, _ []string) {
 	text := ts.ReadFile("stderr")
-	out := ts.Stdout()
+	printf(ts, "") // also without a line, it is this command's output that counts
 	for line := range strings.Lines(text) {
 		var e struct{ Step, State, Detail, Error string }
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			ts.Fatalf("%q is not JSON: %v", line, err)
 		}
-		fmt.Fprintf(out, "%s %s %s%s\n", e.Step, e.State, e.Detail, e.Error)
+		printf(ts, "%s %s %s%s\n", e.Step, e.State, e.Detail, e.Error)
 	}
 }
 

@@ -52,7 +52,7 @@ func interruption(err error) error {
 	if p, ok := problem.Of(err); ok && errors.Is(p, problem.Interrupted) {
 		interrupted = problem.Interrupted.With(p.Advice)
 	}
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // what step.Run joins is the outermost error
+	joined, ok := err.(interface{ Unwrap() []error }) // what step.Run joins is the outermost error
 	switch {
 	case ok && len(joined.Unwrap()) > 1:
 		return errors.Join(append([]error{interrupted}, joined.Unwrap()[1:]...)...)

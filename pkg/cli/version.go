@@ -34,7 +34,7 @@ func (a *app) version() *cobra.Command {
 		Use:   "version",
 		Short: "Show the version of rk, its default node image and Kubernetes version",
 		Args:  usage(noArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(*cobra.Command, []string) error {
 			format, err := ui.ParseFormat(output, documentFormats...)
 			if err != nil {
 				return err
