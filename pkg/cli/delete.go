@@ -15,6 +15,7 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/config"
 	"github.com/rootless-kubernetes/rk/pkg/engine"
 	"github.com/rootless-kubernetes/rk/pkg/problem"
+	"github.com/rootless-kubernetes/rk/pkg/step"
 )
 
 func (a *app) delete() *cobra.Command {
@@ -101,7 +102,10 @@ func (a *app) deleteAll(ctx context.Context, kubeconfig string, names []string) 
 }
 
 func (a *app) deleteOne(ctx context.Context, eng engine.Engine, name, kubeconfig string, exists bool) error {
-	rep, done := a.reporter()
+	rep, done := step.Tee(), func() {}
+	if exists {
+		rep, done = a.reporter()
+	}
 	err := cluster.Delete(ctx, eng, name, cluster.DeleteOptions{Reporter: rep, Kubeconfig: kubeconfig, Env: a.Env})
 	done()
 	switch {
