@@ -4,10 +4,10 @@ package nodeimage
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -19,14 +19,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// layerOf is a layer and what made it, for the image's history.
-type layerOf struct {
-	layer fileLayer
-	by    string
-}
-
 // assemble returns an OCI image.
-func assemble(arch string, epoch time.Time, config v1.Config, layers []layerOf) (v1.Image, error) {
+func assemble(arch string, epoch time.Time, config v1.Config, layers []layer) (v1.Image, error) {
 	img := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	img, err := mutate.ConfigFile(img, &v1.ConfigFile{
 		Architecture: arch,
@@ -40,7 +34,7 @@ func assemble(arch string, epoch time.Time, config v1.Config, layers []layerOf) 
 	}
 	for _, l := range layers {
 		img, err = mutate.Append(img, mutate.Addendum{
-			Layer:   l.layer,
+			Layer:   l,
 			History: v1.History{Created: v1.Time{Time: epoch}, CreatedBy: l.by},
 		})
 		if err != nil {
@@ -73,16 +67,13 @@ type archive struct {
 	index    []byte
 	manifest blob
 	config   blob
-	layers   []fileLayer
+	layers   []layer
 	ref      string
 	epoch    time.Time
 }
 
-func newArchive(img v1.Image, ref string, layers []layerOf, epoch time.Time) (archive, error) {
-	a := archive{ref: ref, epoch: epoch}
-	for _, l := range layers {
-		a.layers = append(a.layers, l.layer)
-	}
+func newArchive(img v1.Image, ref string, layers []layer, epoch time.Time) (archive, error) {
+	a := archive{ref: ref, epoch: epoch, layers: layers}
 	var err error
 	if a.manifest, a.config, err = parts(img); err != nil {
 		return a, err
@@ -142,36 +133,26 @@ func (a archive) write(w io.Writer) error {
 	}
 	tw := tar.NewWriter(w)
 	for _, f := range head {
-		if err := a.file(tw, f.name, int64(len(f.data)), bytes.NewReader(f.data)); err != nil {
+		if err := tw.WriteHeader(a.header(f.name, int64(len(f.data)))); err != nil {
+			return err
+		}
+		if _, err := tw.Write(f.data); err != nil {
 			return err
 		}
 	}
 	for _, l := range a.layers {
-		if err := a.layer(tw, l); err != nil {
+		if err := tw.WriteHeader(a.header(blobPath(l.Hash), l.Length)); err != nil {
+			return err
+		}
+		if err := l.write(tw); err != nil {
 			return err
 		}
 	}
 	return tw.Close()
 }
 
-func (a archive) layer(tw *tar.Writer, l fileLayer) error {
-	r, err := os.Open(l.Path)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	return a.file(tw, blobPath(l.Hash), l.Length, r)
-}
-
-func (a archive) file(tw *tar.Writer, name string, size int64, content io.Reader) error {
-	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: size, ModTime: a.epoch, Format: tar.FormatPAX}
-	if err := tw.WriteHeader(h); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	if _, err := io.Copy(tw, content); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
+func (a archive) header(name string, size int64) *tar.Header {
+	return &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: size, ModTime: a.epoch, Format: tar.FormatPAX}
 }
 
 // size returns how long the archive is, in bytes.
@@ -207,7 +188,8 @@ func (a archive) save(path string) error {
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	if err := a.write(f); err != nil {
+	buf := bufio.NewWriterSize(f, 1<<20)
+	if err := errors.Join(a.write(buf), buf.Flush()); err != nil {
 		return err
 	}
 	if err := f.Chmod(0o644); err != nil {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/v1/layout"
@@ -18,15 +19,15 @@ import (
 
 func sampleArchive(t *testing.T) archive {
 	t.Helper()
-	var layers []layerOf
+	var layers []layer
 	for _, name := range []string{"base", "top"} {
 		files := newTree()
 		files.data("/etc/"+name, 0o644, bytes.Repeat([]byte(name), 300))
-		l, err := writeLayer(filepath.Join(t.TempDir(), name), func(w io.Writer) error { return files.write(w, epoch) })
+		l, err := describe(func(w io.Writer) error { return files.write(w, epoch) })
 		if err != nil {
 			t.Fatal(err)
 		}
-		layers = append(layers, layerOf{l, name})
+		layers = append(layers, l)
 	}
 	img, err := assemble("amd64", epoch, nodeConfig("v1.36.3", `{"pause":"p"}`), layers)
 	if err != nil {
@@ -159,6 +160,32 @@ func TestArchiveSaveLeavesTheSameAlone(t *testing.T) {
 	}
 	if len(left) != 1 {
 		t.Errorf("%d files are left beside the archive", len(left)-1)
+	}
+}
+
+// A file that changes between taking a layer's digest and writing it must not
+// end up in an image.
+func TestArchiveNoticesChanges(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(file, []byte("one"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l, err := describe(copyTo(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("two"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	a := sampleArchive(t)
+	a.layers = append(a.layers, l)
+	path := filepath.Join(t.TempDir(), "image.tar")
+	if err := a.save(path); err == nil || !strings.Contains(err.Error(), "was changed meanwhile") {
+		t.Errorf("error %v, want one that says that a file was changed", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a broken archive is left (%v)", err)
 	}
 }
 

@@ -4,6 +4,7 @@ package nodeimage
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -21,28 +22,52 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/problem"
 )
 
+// baseFile is the Debian base in its cache entry, an uncompressed layer.
+const baseFile = "layer.tar"
+
 // bootstrap makes the Debian base with mmdebstrap, which needs no root: as an
 // ordinary user it works in a user namespace of its own. The mirror is the
 // one that the machine's apt, or mmdebstrap itself, is set up with.
-func bootstrap(ctx context.Context, r *recipe, suite, arch, dir string, progress func(string)) (fileLayer, error) {
+func bootstrap(ctx context.Context, r *recipe, suite, arch, dir string, progress func(string)) error {
 	if err := checkHost(); err != nil {
-		return fileLayer{}, err
+		return err
 	}
 	raw := filepath.Join(dir, "raw.tar")
 	defer os.Remove(raw)
 	if err := mmdebstrap(ctx, r, suite, arch, raw, progress); err != nil {
-		return fileLayer{}, err
+		return err
 	}
 	in, err := os.Open(raw)
 	if err != nil {
-		return fileLayer{}, err
+		return err
 	}
 	defer in.Close()
-	return writeLayer(filepath.Join(dir, layerFile), func(w io.Writer) error { return strip(w, in, r) })
+	return create(filepath.Join(dir, baseFile), func(w io.Writer) error { return strip(w, in, r) })
 }
 
-// layerFile is the name of a layer in its cache entry.
-const layerFile = "layer.tar"
+// create makes a file of what fill writes.
+func create(path string, fill func(io.Writer) error) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	buf := bufio.NewWriterSize(f, 1<<20)
+	return errors.Join(fill(buf), buf.Flush(), f.Close())
+}
+
+// copyTo returns a function that writes the content of a file.
+func copyTo(path string) func(io.Writer) error {
+	return func(w io.Writer) error {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = io.Copy(w, f)
+		return err
+	}
+}
 
 func mmdebstrap(ctx context.Context, r *recipe, suite, arch, output string, progress func(string)) error {
 	args := []string{

@@ -63,8 +63,8 @@ const dbPageSize = 4096
 // written in a transaction of its own: a transaction that writes several
 // buckets gives them their pages in a random order. So the same content gives
 // the same bytes.
-func buildDB(scratch string, content *bucket) ([]byte, error) {
-	dir, err := os.MkdirTemp(scratch, "db-")
+func buildDB(content *bucket) ([]byte, error) {
+	dir, err := os.MkdirTemp("", "rk-db-")
 	if err != nil {
 		return nil, err
 	}

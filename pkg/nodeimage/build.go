@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -111,9 +112,10 @@ type builder struct {
 	recipe   *recipe
 	specs    []spec
 	// bootstrap makes the Debian base.
-	bootstrap func(ctx context.Context, r *recipe, suite, arch, dir string, progress func(string)) (fileLayer, error)
+	bootstrap func(ctx context.Context, r *recipe, suite, arch, dir string, progress func(string)) error
 
 	base     stageLayer
+	basePath string // of the base's file
 	built    []part.Built
 	programs stageLayer
 	store    stageLayer
@@ -123,11 +125,12 @@ type builder struct {
 
 // stageLayer is the layer that a stage made.
 type stageLayer struct {
-	fileLayer
+	layer
 	name   string
-	by     string
 	cached bool
 }
+
+func madeBy(stage string) string { return "rk build node-image: " + stage }
 
 func newBuilder(o Options) (*builder, error) {
 	b := &builder{Options: o, report: reporter{o.Reporter}, cache: cache{o.CacheDir}, arch: runtime.GOARCH, bootstrap: bootstrap}
@@ -148,11 +151,7 @@ func newBuilder(o Options) (*builder, error) {
 // gather makes the Debian base and gets the programs, side by side.
 func (b *builder) gather(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		return b.stage(&b.base, "debian", "Debian base", func(dir string) (fileLayer, error) {
-			return b.bootstrap(ctx, b.recipe, b.versions.Debian.Suite, b.arch, dir, b.report.detail("debian"))
-		}, b.recipe.Epoch, b.recipe.Packages, b.recipe.Exclude, b.recipe.Keep, b.versions.Debian.Suite, b.arch)
-	})
+	g.Go(func() error { return b.baseStage(ctx) })
 	g.Go(func() error {
 		done := b.report.start("parts", "Programs of Kubernetes "+b.release.Version)
 		var err error
@@ -161,6 +160,23 @@ func (b *builder) gather(ctx context.Context) error {
 		return err
 	})
 	return g.Wait()
+}
+
+// baseStage makes the Debian base, the one layer that is kept as a file: the
+// others are as quickly made again as read.
+func (b *builder) baseStage(ctx context.Context) error {
+	produce := func(dir string) (layer, error) {
+		suite := b.versions.Debian.Suite
+		if err := b.bootstrap(ctx, b.recipe, suite, b.arch, dir, b.report.detail("debian")); err != nil {
+			return layer{}, err
+		}
+		return describe(copyTo(filepath.Join(dir, baseFile)))
+	}
+	dir, err := b.stage(&b.base, "debian", "Debian base", produce,
+		b.recipe.Epoch, b.recipe.Packages, b.recipe.Exclude, b.recipe.Keep, b.versions.Debian.Suite, b.arch)
+	b.basePath = filepath.Join(dir, baseFile)
+	b.base.fill = copyTo(b.basePath)
+	return err
 }
 
 // layers makes the layers above the base, side by side.
@@ -174,63 +190,65 @@ func (b *builder) layers(ctx context.Context) error {
 	}
 	g, _ := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		return b.stage(&b.programs, "programs", "Layer of programs", func(dir string) (fileLayer, error) {
-			t, err := b.programTree(src)
-			return b.write(dir, t, err)
-		}, b.recipe.Epoch, b.recipe.Programs, sums)
+		return b.treeStage(&b.programs, "programs", "Layer of programs",
+			func() (*tree, error) { return b.programTree(src) },
+			b.recipe.Epoch, b.recipe.Programs, sums)
 	})
 	g.Go(func() error {
-		return b.stage(&b.store, "store", "Images of the cluster", func(dir string) (fileLayer, error) {
-			t, err := b.storeTree(src, dir)
-			return b.write(dir, t, err)
-		}, storeFormat, b.recipe.Epoch, b.specs, b.images, sums, b.base.Hash, b.arch)
+		return b.treeStage(&b.store, "store", "Images of the cluster",
+			func() (*tree, error) { return b.storeTree(src) },
+			storeFormat, b.recipe.Epoch, b.specs, b.images, sums, b.base.Hash, b.arch)
 	})
-	g.Go(func() error { return b.rootfsStage() })
+	g.Go(func() error {
+		t, err := b.recipe.overlay(nodeimagedata.Rootfs, map[string]any{"Images": b.images})
+		if err != nil {
+			return err
+		}
+		l, err := describe(func(w io.Writer) error { return t.write(w, b.recipe.Epoch) })
+		if err != nil {
+			return err
+		}
+		return b.treeStage(&b.rootfs, "rootfs", "Configuration of nodes", func() (*tree, error) { return t, nil }, l.Hash)
+	})
 	return g.Wait()
 }
 
 // storeFormat goes up when the same images are laid down in another way.
 const storeFormat = 1
 
-func (b *builder) rootfsStage() error {
-	t, err := b.recipe.overlay(nodeimagedata.Rootfs, map[string]any{"Images": b.images})
-	if err != nil {
-		return err
+// treeStage describes the layer of a tree, which is made only if its
+// description is not cached, or to write it.
+func (b *builder) treeStage(into *stageLayer, name, title string, files func() (*tree, error), inputs ...any) error {
+	files = sync.OnceValues(files)
+	fill := func(w io.Writer) error {
+		t, err := files()
+		if err != nil {
+			return err
+		}
+		return t.write(w, b.recipe.Epoch)
 	}
-	hash := &countingHash{}
-	if err := t.write(hash, b.recipe.Epoch); err != nil {
-		return err
-	}
-	return b.stage(&b.rootfs, "rootfs", "Configuration of nodes", func(dir string) (fileLayer, error) {
-		return b.write(dir, t, nil)
-	}, hash.layer().Hash)
+	_, err := b.stage(into, name, title, func(string) (layer, error) { return describe(fill) }, inputs...)
+	into.fill = fill
+	return err
 }
 
-func (b *builder) write(dir string, t *tree, err error) (fileLayer, error) {
-	if err != nil {
-		return fileLayer{}, err
-	}
-	return writeLayer(filepath.Join(dir, layerFile), func(w io.Writer) error { return t.write(w, b.recipe.Epoch) })
-}
-
-// stage takes a layer from the cache or makes it.
-func (b *builder) stage(into *stageLayer, name, title string, make func(dir string) (fileLayer, error), inputs ...any) error {
+// stage takes a layer from the cache or makes it, and returns its cache entry.
+func (b *builder) stage(into *stageLayer, name, title string, produce func(dir string) (layer, error), inputs ...any) (string, error) {
 	done := b.report.start(name, title)
 	key, err := keyOf(name, inputs...)
+	var dir string
 	if err == nil {
-		var dir string
-		into.name, into.by = name, "rk build node-image: "+name
-		into.fileLayer, dir, into.cached, err = do(b.cache, key, make)
-		into.Path = filepath.Join(dir, layerFile)
+		into.layer, dir, into.cached, err = do(b.cache, key, produce)
+		into.name, into.by = name, madeBy(name)
 	}
 	done(err)
-	return err
+	return dir, err
 }
 
 // sources returns where images' files come from, and a checksum of each
 // program.
 func (b *builder) sources() (sources, map[string]string, error) {
-	d, err := openDebian(b.base.Path)
+	d, err := openDebian(b.basePath)
 	if err != nil {
 		return sources{}, nil, err
 	}
@@ -290,9 +308,9 @@ func (b *builder) finish() (*Result, error) {
 		return nil, err
 	}
 	stages := []stageLayer{b.base, b.programs, b.rootfs, b.store}
-	var layers []layerOf
+	var layers []layer
 	for _, s := range stages {
-		layers = append(layers, layerOf{s.fileLayer, s.by})
+		layers = append(layers, s.layer)
 	}
 	img, err := assemble(b.arch, b.recipe.Epoch, nodeConfig(b.release.Version, string(labels)), layers)
 	if err != nil {

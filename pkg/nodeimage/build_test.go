@@ -46,7 +46,7 @@ func (p programs) Fetch(_ context.Context, of part.Part) (part.Built, error) {
 
 // fakeBase is a base with a file for each pattern that an image asks for.
 func fakeBase(t *testing.T, b *builder) {
-	b.bootstrap = func(_ context.Context, r *recipe, _, _, dir string, progress func(string)) (fileLayer, error) {
+	b.bootstrap = func(_ context.Context, r *recipe, _, _, dir string, progress func(string)) error {
 		progress("extracting")
 		base := newTree()
 		base.data("/var/lib/dpkg/status", 0o644, []byte("Package: busybox-static\nVersion: 1:1.37.0-6+b9\n"))
@@ -60,7 +60,7 @@ func fakeBase(t *testing.T, b *builder) {
 				}
 			}
 		}
-		return writeLayer(filepath.Join(dir, layerFile), func(w io.Writer) error { return base.write(w, r.Epoch) })
+		return create(filepath.Join(dir, baseFile), func(w io.Writer) error { return base.write(w, r.Epoch) })
 	}
 }
 

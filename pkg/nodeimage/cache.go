@@ -33,10 +33,10 @@ func keyOf(stage string, inputs ...any) (string, error) {
 	return stage + "-" + hex.EncodeToString(sum[:12]), nil
 }
 
-// do loads the result of the stage with the given key, or runs make in a new
+// do loads the result of the stage with the given key, or runs produce in a new
 // folder and keeps that folder and the result, which must be encodable as
 // JSON. Paths in the result are relative to the folder that do returns.
-func do[T any](c cache, key string, make func(dir string) (T, error)) (result T, dir string, cached bool, err error) {
+func do[T any](c cache, key string, produce func(dir string) (T, error)) (result T, dir string, cached bool, err error) {
 	final := filepath.Join(c.dir, key)
 	if err := readJSON(filepath.Join(final, resultFile), &result); err == nil {
 		now := time.Now()
@@ -52,7 +52,7 @@ func do[T any](c cache, key string, make func(dir string) (T, error)) (result T,
 		return result, "", false, err
 	}
 	defer os.RemoveAll(tmp)
-	if result, err = make(tmp); err != nil {
+	if result, err = produce(tmp); err != nil {
 		return result, "", false, err
 	}
 	if err := writeJSON(filepath.Join(tmp, resultFile), result); err != nil {

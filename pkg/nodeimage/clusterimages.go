@@ -11,7 +11,7 @@ import (
 
 // storeTree makes the images of a cluster and returns them as containerd
 // keeps them.
-func (b *builder) storeTree(src sources, scratch string) (*tree, error) {
+func (b *builder) storeTree(src sources) (*tree, error) {
 	s := &store{epoch: b.recipe.Epoch}
 	bases := map[string]stacked{}
 	for _, base := range []bool{true, false} { // bases first
@@ -19,17 +19,17 @@ func (b *builder) storeTree(src sources, scratch string) (*tree, error) {
 			if sp.Base != base {
 				continue
 			}
-			b.report.detail("store")(sp.Name)
 			below := bases[sp.From]
 			files, err := sp.files(src)
 			if err != nil {
 				return nil, err
 			}
-			id, layer, err := s.addLayer(below.id, files)
+			id, top, err := s.addLayer(below.id, files)
 			if err != nil {
 				return nil, err
 			}
-			stack := stacked{id, append(slices.Clone(below.layers), layerOf{layer, "rk build node-image: " + sp.Name})}
+			top.by = madeBy(sp.Name)
+			stack := stacked{id, append(slices.Clone(below.layers), top)}
 			if base {
 				bases[sp.Name] = stack
 				continue
@@ -39,13 +39,13 @@ func (b *builder) storeTree(src sources, scratch string) (*tree, error) {
 			}
 		}
 	}
-	return s.files(scratch)
+	return s.files()
 }
 
 // stacked is a stack of layers and the ID of its uppermost snapshot.
 type stacked struct {
 	id     int
-	layers []layerOf
+	layers []layer
 }
 
 func (b *builder) addImage(s *store, sp spec, stack stacked) error {

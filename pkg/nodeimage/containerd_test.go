@@ -5,7 +5,6 @@ package nodeimage
 import (
 	"bytes"
 	"context"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,23 +42,17 @@ func TestStoreMatchesContainerd(t *testing.T) {
 func twoLayers(t *testing.T) (*store, archive) {
 	t.Helper()
 	s := &store{epoch: epoch}
-	var layers []layerOf
+	var layers []layer
 	id := 0
 	for _, name := range []string{"base", "top"} {
 		files := newTree()
 		files.data("/etc/"+name, 0o644, bytes.Repeat([]byte(name), 2000))
-		l, err := writeLayer(filepath.Join(t.TempDir(), name), func(w io.Writer) error { return files.write(w, epoch) })
-		if err != nil {
+		var l layer
+		var err error
+		if id, l, err = s.addLayer(id, files); err != nil {
 			t.Fatal(err)
 		}
-		layers = append(layers, layerOf{l, name})
-		var stored fileLayer
-		if id, stored, err = s.addLayer(id, files); err != nil {
-			t.Fatal(err)
-		}
-		if stored.Hash != l.Hash || stored.Length != l.Length {
-			t.Fatalf("the store's layer is %s, the file's %s", stored.Hash, l.Hash)
-		}
+		layers = append(layers, l)
 	}
 	img, err := assemble("amd64", epoch, v1.Config{Entrypoint: []string{"/x"}}, layers)
 	if err != nil {

@@ -75,8 +75,8 @@ func sampleDebian(t *testing.T, status string) *debian {
 	base.data("/usr/bin/perl", 0o755, []byte("perl"))
 	base.add(tar.Header{Typeflag: tar.TypeLink, Name: "/usr/bin/perl5", Linkname: "/usr/bin/perl", Mode: 0o755}, nil)
 	base.data("/var/lib/dpkg/status", 0o644, []byte(status))
-	path := filepath.Join(t.TempDir(), layerFile)
-	if _, err := writeLayer(path, func(w io.Writer) error { return base.write(w, epoch) }); err != nil {
+	path := filepath.Join(t.TempDir(), baseFile)
+	if err := create(path, func(w io.Writer) error { return base.write(w, epoch) }); err != nil {
 		t.Fatal(err)
 	}
 	d, err := openDebian(path)

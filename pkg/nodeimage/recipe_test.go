@@ -112,8 +112,8 @@ func TestStripDanglingHardLink(t *testing.T) {
 	}
 }
 
-// real returns the overlay that is really laid over a node's root.
-func real(t *testing.T) (*recipe, *tree) {
+// realOverlay returns the overlay that is really laid over a node's root.
+func realOverlay(t *testing.T) (*recipe, *tree) {
 	t.Helper()
 	r, err := loadRecipe(nodeimagedata.Rootfs)
 	if err != nil {
@@ -143,7 +143,7 @@ func content(t *testing.T, tr *tree, name string) string {
 // asks for, in the names of version 3 of containerd's configuration.
 func TestContainerdConfig(t *testing.T) {
 	t.Parallel()
-	_, overlay := real(t)
+	_, overlay := realOverlay(t)
 	at := func(m any, keys ...string) any {
 		for _, k := range keys {
 			table, ok := m.(map[string]any)
@@ -184,7 +184,7 @@ func TestContainerdConfig(t *testing.T) {
 
 func TestOverlay(t *testing.T) {
 	t.Parallel()
-	r, overlay := real(t)
+	r, overlay := realOverlay(t)
 	for name, want := range map[string]string{
 		"/etc/systemd/system/sys-kernel-debug.mount":                     "/dev/null",
 		"/etc/systemd/system/multi-user.target.wants/containerd.service": "/usr/lib/systemd/system/containerd.service",
@@ -220,7 +220,7 @@ func TestProgramsExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, _ := real(t)
+	r, _ := realOverlay(t)
 	specs, err := loadSpecs(images.FS)
 	if err != nil {
 		t.Fatal(err)

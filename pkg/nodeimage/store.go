@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // store is what containerd's root folder holds once images are pulled and
@@ -41,23 +39,22 @@ type storedImage struct {
 
 // addLayer adds a layer on top of the snapshot parent (0 for none), or finds
 // it, and returns its ID and its description.
-func (s *store) addLayer(parent int, files *tree) (int, fileLayer, error) {
-	sum := &countingHash{}
-	if err := files.write(sum, s.epoch); err != nil {
-		return 0, fileLayer{}, err
+func (s *store) addLayer(parent int, files *tree) (int, layer, error) {
+	l, err := describe(func(w io.Writer) error { return files.write(w, s.epoch) })
+	if err != nil {
+		return 0, layer{}, err
 	}
-	layer := sum.layer()
-	chain := layer.Hash.String()
+	chain := l.Hash.String()
 	if parent > 0 {
 		chain = chainID(s.snapshots[parent-1].chainID, chain)
 	}
 	for i, existing := range s.snapshots {
 		if existing.chainID == chain {
-			return i + 1, layer, nil
+			return i + 1, l, nil
 		}
 	}
 	s.snapshots = append(s.snapshots, snapshot{chain, parent, files})
-	return len(s.snapshots), layer, nil
+	return len(s.snapshots), l, nil
 }
 
 // chainID identifies a stack of layers, see the OCI image specification,
@@ -65,29 +62,6 @@ func (s *store) addLayer(parent int, files *tree) (int, fileLayer, error) {
 func chainID(parent, diffID string) string {
 	sum := sha256.Sum256([]byte(parent + " " + diffID))
 	return "sha256:" + hex.EncodeToString(sum[:])
-}
-
-// countingHash is the layer that one would get by writing it to a file.
-type countingHash struct {
-	sum  [sha256.Size]byte
-	hash interface {
-		io.Writer
-		Sum([]byte) []byte
-	}
-	n int64
-}
-
-// Write implements io.Writer.
-func (c *countingHash) Write(p []byte) (int, error) {
-	if c.hash == nil {
-		c.hash = sha256.New()
-	}
-	c.n += int64(len(p))
-	return c.hash.Write(p)
-}
-
-func (c *countingHash) layer() fileLayer {
-	return fileLayer{Hash: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(c.hash.Sum(nil))}, Length: c.n}
 }
 
 // The places of the store in a node. The store itself is part of the node
@@ -103,9 +77,8 @@ const (
 // snapshotters that a seed is made for; rk-setup picks one of them.
 var snapshotters = []string{"overlayfs", "fuse-overlayfs"}
 
-// files returns the store and its seeds as they lie in a node image. scratch
-// is a folder for temporary files.
-func (s *store) files(scratch string) (*tree, error) {
+// files returns the store and its seeds as they lie in a node image.
+func (s *store) files() (*tree, error) {
 	t := newTree()
 	for i, snap := range s.snapshots {
 		root := fmt.Sprintf("%s/snapshots/%d/fs", sharedDir, i+1)
@@ -119,7 +92,7 @@ func (s *store) files(scratch string) (*tree, error) {
 	t.data(sharedDir+"/probe/changed", 0o644, []byte("x\n"))
 	t.data(sharedDir+"/probe/removed", 0o644, []byte("x\n"))
 	for _, name := range snapshotters {
-		if err := s.seed(t, scratch, name); err != nil {
+		if err := s.seed(t, name); err != nil {
 			return nil, fmt.Errorf("containerd store for %s: %w", name, err)
 		}
 	}
@@ -127,7 +100,7 @@ func (s *store) files(scratch string) (*tree, error) {
 }
 
 // seed adds what is copied into a node's containerd folder.
-func (s *store) seed(t *tree, scratch, snapshotter string) error {
+func (s *store) seed(t *tree, snapshotter string) error {
 	root := sharedDir + "/seed/" + snapshotter
 	own := root + "/io.containerd.snapshotter.v1." + snapshotter
 	t.dir(root, 0o711)
@@ -150,7 +123,7 @@ func (s *store) seed(t *tree, scratch, snapshotter string) error {
 		if err != nil {
 			return err
 		}
-		data, err := buildDB(scratch, content)
+		data, err := buildDB(content)
 		if err != nil {
 			return err
 		}

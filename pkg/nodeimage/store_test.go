@@ -102,7 +102,7 @@ func build(t *testing.T, content *bucket, err error) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := buildDB(t.TempDir(), content)
+	data, err := buildDB(content)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func golden(t *testing.T, name, got string) {
 func TestStoreIsReproducible(t *testing.T) {
 	t.Parallel()
 	write := func() []byte {
-		files, err := sample(t).files(t.TempDir())
+		files, err := sample(t).files()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +174,7 @@ func TestStoreSharesLayers(t *testing.T) {
 // that is in the image.
 func TestSeed(t *testing.T) {
 	t.Parallel()
-	files, err := sample(t).files(t.TempDir())
+	files, err := sample(t).files()
 	if err != nil {
 		t.Fatal(err)
 	}
