@@ -132,9 +132,10 @@ func TestApplyStopsAtARefusal(t *testing.T) {
 		reason, text string
 	}{
 		{400, "BadRequest", "unknown field"},
+		{500, "", "failed to create typed patch object (x/bad; v1, Kind=Service): .spec.ports: expected list, got map"},
 		{422, "Invalid", "Service \"x\" is invalid: failed to allocate IP 10.0.0.1: provided IP is already allocated"},
 	} {
-		t.Run(tc.reason, func(t *testing.T) {
+		t.Run(fmt.Sprint(tc.code), func(t *testing.T) {
 			t.Parallel()
 			api := newFakeAPI(t)
 			api.setFault(func(r *http.Request) (int, string) {

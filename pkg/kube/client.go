@@ -211,7 +211,8 @@ func isTransient(err error) bool {
 	}
 	switch code := status.Status().Code; {
 	case code >= http.StatusInternalServerError:
-		return true
+		// Server-side apply answers a field of the wrong type with 500 (seen with Kubernetes 1.36).
+		return !strings.Contains(err.Error(), "failed to create typed patch object")
 	case code == http.StatusUnprocessableEntity:
 		// pkg/registry/core/service/storage/alloc.go and ipallocator/interfaces.go of Kubernetes 1.36
 		msg := err.Error()
