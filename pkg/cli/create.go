@@ -227,7 +227,7 @@ func checkNew(ctx context.Context, eng engine.Engine, name string) error {
 	switch {
 	case err == nil:
 		return problem.ClusterExists.
-			Withf("Delete it first with 'rk delete cluster %s', or choose another name.", name).Wrapf("%q", name)
+			Withf("Delete it first with 'rk delete cluster %s', or choose another name.", name).Wrapf("the name %q is in use", name)
 	case errors.Is(err, problem.ClusterNotFound):
 		return nil
 	}
