@@ -109,7 +109,7 @@ func (s *service) await(ctx context.Context) error {
 
 func (s *service) complaint(err error) error {
 	if err == nil {
-		err = errors.New("it ended") //nolint:err113 // only shown
+		err = errors.New("it ended") // only shown
 	}
 	what := strings.Join(s.cmd.Args, " ")
 	if said := s.stderr.String(); said != "" {

@@ -206,7 +206,7 @@ func (f *Fake) RemoveContainer(ctx context.Context, id string) error {
 	return f.do(ctx, Call{Op: "RemoveContainer", Target: f.name(id)}, f.locked(func() error {
 		c, err := f.find(id)
 		if err != nil {
-			return nil //nolint:nilerr // an absent container is success
+			return nil // an absent container is success
 		}
 		if c.stop != nil {
 			c.stop()

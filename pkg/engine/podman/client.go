@@ -26,7 +26,8 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/engine"
 )
 
-// Info implements engine.Engine.
+// Info implements engine.Engine. It is the slowest of all calls (0.3 s and
+// more on Debian): Podman asks the package manager about each of its helpers.
 func (c *Client) Info(ctx context.Context) (engine.Info, error) {
 	var report *define.Info
 	err := c.do(ctx, func(ctx context.Context) (err error) {
@@ -181,7 +182,7 @@ func (c *Client) ContainerLogs(ctx context.Context, id string, w io.Writer) erro
 func (c *Client) CopyIn(ctx context.Context, id, dir string, tar io.Reader) error {
 	// Without copyUIDGID=false everything would belong to the container's user.
 	query := url.Values{"path": {dir}, "copyUIDGID": {"false"}}
-	response, err := c.request(ctx, http.MethodPut, "/containers/%s/archive", query, tar, id)
+	response, err := c.request(ctx, http.MethodPut, "/containers/%s/archive", query, source{tar}, id)
 	if err != nil {
 		return fmt.Errorf("copy to %s:%s: %w", id, dir, err)
 	}
@@ -214,7 +215,7 @@ func (c *Client) InspectImage(ctx context.Context, ref string) (engine.Image, er
 func (c *Client) LoadImage(ctx context.Context, archive io.Reader) ([]string, error) {
 	var report *types.ImageLoadReport
 	err := c.do(ctx, func(ctx context.Context) (err error) {
-		report, err = images.Load(ctx, archive)
+		report, err = images.Load(ctx, source{archive})
 		return err
 	})
 	if err != nil {
@@ -294,5 +295,5 @@ func wrap(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf(format+": %w", append(args, err)...) //nolint:err113 // the format is this file's
+	return fmt.Errorf(format+": %w", append(args, err)...) // the format is this file's
 }

@@ -12,10 +12,8 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
-	"github.com/blang/semver/v4"
 	"github.com/containers/podman/v5/pkg/bindings"
 
 	"github.com/rootless-kubernetes/rk/pkg/engine"
@@ -32,8 +30,8 @@ const settleTime = 15 * time.Second
 // ErrTooOld is wrapped by Dial's error for a Podman before minVersion.
 var ErrTooOld = errors.New("this version of Podman is too old")
 
-// minVersion is the oldest Podman that rk is tested with (Debian bookworm's).
-var minVersion = semver.Version{Major: 4, Minor: 3}
+// The oldest Podman that rk is tested with is Debian bookworm's, 4.3.
+const minMajor, minMinor = 4, 3
 
 var errScheme = errors.New("only unix sockets of this machine are supported")
 
@@ -43,7 +41,7 @@ type Client struct {
 	path string
 	// values is the bindings' context: they keep the connection in it. It
 	// never ends; each call adds its own cancellation (see bound).
-	values context.Context //nolint:containedctx // the bindings' connection exists only as a context
+	values context.Context // the bindings' connection exists only as a context
 	conn   *bindings.Connection
 }
 
@@ -61,15 +59,15 @@ func Dial(ctx context.Context, uri string) (*Client, error) {
 	// socket first makes the usual failure immediate, and its reason exact.
 	probe, err := c.dial(ctx)
 	if err != nil {
-		return nil, failure(ctx, err)
+		return nil, noAnswer(ctx, err)
 	}
 	probe.Close()
 	values, err := bindings.NewConnection(ctx, (&url.URL{Scheme: "unix", Path: path}).String())
 	if err != nil {
 		return nil, connectError(ctx, err)
 	}
-	if version := bindings.ServiceVersion(values); version.LT(minVersion) {
-		return nil, fmt.Errorf("%w: it is %s, and %d.%d is needed", ErrTooOld, version, minVersion.Major, minVersion.Minor)
+	if v := bindings.ServiceVersion(values); v.Major < minMajor || v.Major == minMajor && v.Minor < minMinor {
+		return nil, fmt.Errorf("%w: it is %s, and %d.%d is needed", ErrTooOld, v, minMajor, minMinor)
 	}
 	c.values = context.WithoutCancel(values)
 	if c.conn, err = bindings.GetClient(values); err != nil {
@@ -148,8 +146,8 @@ type callKey struct{}
 
 // bound is the caller's context with the bindings' connection in it.
 type bound struct {
-	context.Context                 //nolint:containedctx // it is a context
-	values          context.Context //nolint:containedctx // likewise
+	context.Context                 // it is a context
+	values          context.Context // likewise
 	call            *call
 }
 
@@ -171,8 +169,8 @@ func (c *Client) do(ctx context.Context, f func(ctx context.Context) error) erro
 	}
 	call := &call{}
 	err := f(bound{ctx, c.values, call})
-	if sent := call.failure(); sent != nil {
-		return failure(ctx, sent)
+	if unanswered := call.failure(); unanswered != nil {
+		return noAnswer(ctx, unanswered)
 	}
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
@@ -194,7 +192,7 @@ func (c *Client) request(ctx context.Context, method, endpoint string, query url
 			if err := r.Process(nil); err != nil {
 				return err
 			}
-			return fmt.Errorf("unexpected status %s", r.Status) //nolint:err113 // nothing can be done about it
+			return fmt.Errorf("unexpected status %s", r.Status) // nothing can be done about it
 		}
 		response = r
 		return nil
@@ -202,16 +200,44 @@ func (c *Client) request(ctx context.Context, method, endpoint string, query url
 	return response, err
 }
 
-// failure translates an error of sending a request or receiving its answer.
-func failure(ctx context.Context, err error) error {
+// source marks the errors of a request's body, which is the caller's.
+type source struct{ io.Reader }
+
+func (s source) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = &sourceError{err}
+	}
+	return n, err
+}
+
+type sourceError struct{ error }
+
+func (e *sourceError) Unwrap() error { return e.error }
+
+// noAnswer translates the error of a request that was not answered.
+func noAnswer(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	var op *net.OpError
-	if errors.As(err, &op) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
-		return fmt.Errorf("%w: %w", engine.ErrUnreachable, err)
+	if broken := new(sourceError); errors.As(err, &broken) {
+		return broken.error
 	}
-	return err
+	return fmt.Errorf("%w: %w", engine.ErrUnreachable, err)
+}
+
+// failure translates an error of copying a stream, which is the connection's
+// or the caller's.
+func failure(ctx context.Context, err error) error {
+	var op *net.OpError
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &op), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w: %w", engine.ErrUnreachable, err)
+	default:
+		return err
+	}
 }
 
 // settling returns a context that ends settleTime after ctx does.

@@ -90,7 +90,7 @@ func (c *Client) execCreate(ctx context.Context, id string, p engine.Process) (s
 func (c *Client) execStart(ctx context.Context, session string, p engine.Process) error {
 	conn, err := c.dial(ctx)
 	if err != nil {
-		return failure(ctx, err)
+		return noAnswer(ctx, err)
 	}
 	defer conn.Close()
 	// Nothing but closing the connection interrupts a read.
@@ -98,7 +98,7 @@ func (c *Client) execStart(ctx context.Context, session string, p engine.Process
 
 	output, err := upgrade(ctx, conn, session)
 	if err != nil {
-		return failure(ctx, err)
+		return err
 	}
 	if p.Stdin != nil {
 		go func() {
@@ -132,12 +132,12 @@ func upgrade(ctx context.Context, conn net.Conn, session string) (io.Reader, err
 	request.Header.Set("Upgrade", "tcp")
 	request.Header.Set("Content-Type", "application/json")
 	if err := request.Write(conn); err != nil {
-		return nil, err
+		return nil, noAnswer(ctx, err)
 	}
 	reader := bufio.NewReader(conn)
 	response, err := http.ReadResponse(reader, request)
 	if err != nil {
-		return nil, err
+		return nil, noAnswer(ctx, err)
 	}
 	if response.StatusCode == http.StatusSwitchingProtocols {
 		return reader, nil
