@@ -34,22 +34,10 @@ Or do without resource limits: --cgroups=none.`,
   podman image prune
 A node image needs about 2 GB, once, however many nodes use it.`,
 	}
-	KernelFeature = &Problem{
-		Code: "RK105", Exit: ExitSetup,
-		Summary: "the kernel lacks something that nodes need",
-		Advice:  "Load the module as root, for example 'sudo modprobe vxlan', and name it in /etc/modules-load.d/rk.conf so that it is there after a reboot.",
-	}
 	PortTaken = &Problem{
 		Code: "RK106", Exit: ExitFailure,
 		Summary: "a port of this host is already in use",
 		Advice:  "Find its owner with 'ss -ltnp', or choose another port in the config (networking.apiServerPort; 0 or no value picks a free one).",
-	}
-	HostLimit = &Problem{
-		Code: "RK107", Exit: ExitSetup,
-		Summary: "a limit of the kernel is too low for this many nodes",
-		Advice: `Raise the limits on inotify, which every node's systemd and kubelet use:
-  printf 'fs.inotify.max_user_watches=524288\nfs.inotify.max_user_instances=8192\n' | sudo tee /etc/sysctl.d/90-rk.conf
-  sudo sysctl --system`,
 	}
 )
 
@@ -167,7 +155,7 @@ var (
 	ClusterExists = &Problem{
 		Code: "RK404", Exit: ExitFailure,
 		Summary: "a cluster of this name already exists",
-		Advice:  "Delete it first with 'rk delete cluster --name NAME', or choose another name with --name.",
+		Advice:  "Delete it first with 'rk delete cluster NAME', or choose another name with --name.",
 	}
 	ClusterNotFound = &Problem{
 		Code: "RK405", Exit: ExitFailure,
@@ -208,25 +196,15 @@ var (
 		Summary: "the Kubernetes API refused an object of an add-on",
 		Advice:  "The object and the reason are above. The manifests of add-ons come with the node image: use one that was built by this version of rk.",
 	}
-	NodeCommand = &Problem{
-		Code: "RK506", Exit: ExitFailure,
-		Summary: "a command in a node did not succeed",
-		Advice:  "The command and its output are above. Repeat it with 'podman exec -it NODE COMMAND'.",
-	}
 	LeftOver = &Problem{
 		Code: "RK507", Exit: ExitFailure,
 		Summary: "not everything of the cluster could be removed",
-		Advice:  "Run 'rk delete cluster --name NAME' again: it removes whatever is left and can be repeated. What remains is listed by 'podman ps -a' and 'podman network ls'.",
+		Advice:  "Run 'rk delete cluster NAME' again: it removes whatever is left and can be repeated. What remains is listed by 'podman ps -a' and 'podman network ls'.",
 	}
 	Interrupted = &Problem{
 		Code: "RK508", Exit: ExitInterrupted,
 		Summary: "interrupted",
-		Advice:  "What was made so far has been removed again. If a second Ctrl-C cut that short, 'rk delete cluster --name NAME' removes the rest.",
-	}
-	NodeNotRunning = &Problem{
-		Code: "RK509", Exit: ExitFailure,
-		Summary: "a node of the cluster is not running",
-		Advice:  "See 'rk get nodes' and start it with 'podman start NODE'.",
+		Advice:  "What was made so far has been removed again. If a second Ctrl-C cut that short, 'rk delete cluster NAME' removes the rest.",
 	}
 )
 
@@ -260,12 +238,12 @@ var (
 
 // catalogue is ordered by code; a test sees that no value is missing.
 var catalogue = []*Problem{
-	NoUserSession, NoSubIDs, NotDelegated, DiskFull, KernelFeature, PortTaken, HostLimit,
+	NoUserSession, NoSubIDs, NotDelegated, DiskFull, PortTaken,
 	NoEngine, EngineUnreachable, EngineRootful, EngineTooOld, EngineFailed, SubnetClash, EngineServiceFailed,
 	ImageNotPresent, NotNodeImage, BuildToolMissing, SourceUnreachable, ArchiveUnreadable, KubernetesUnknown,
 	BuildFailed, ChecksumMismatch, ImageArch, PullFailed,
 	InvalidUsage, InvalidConfig, InvalidName, ClusterExists, ClusterNotFound, ConfigUnreadable,
-	NodeExited, APINotServing, NodesNotReady, AddonNotAvailable, AddonRejected, NodeCommand, LeftOver, Interrupted, NodeNotRunning,
+	NodeExited, APINotServing, NodesNotReady, AddonNotAvailable, AddonRejected, LeftOver, Interrupted,
 	KubeconfigUnreadable, KubeconfigLocked, KubeconfigUnwritable,
 	Internal,
 }
