@@ -186,8 +186,8 @@ func (a archive) save(path string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
-	defer f.Close()
+	defer func() { _ = os.Remove(f.Name()) }()
+	defer func() { _ = f.Close() }()
 	buf := bufio.NewWriterSize(f, 1<<20)
 	if err := errors.Join(a.write(buf), buf.Flush()); err != nil {
 		return err
@@ -211,7 +211,7 @@ func (a archive) isAt(path string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
 	if err != nil {
 		return false, err

@@ -33,7 +33,7 @@ func bootstrap(ctx context.Context, r *recipe, suite, arch, dir string, progress
 		return err
 	}
 	raw := filepath.Join(dir, "raw.tar")
-	defer os.Remove(raw)
+	defer func() { _ = os.Remove(raw) }()
 	if err := mmdebstrap(ctx, r, suite, arch, raw, progress); err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func bootstrap(ctx context.Context, r *recipe, suite, arch, dir string, progress
 	if err != nil {
 		return err
 	}
-	defer in.Close()
+	defer func() { _ = in.Close() }()
 	return create(filepath.Join(dir, baseFile), func(w io.Writer) error { return strip(w, in, r) })
 }
 
@@ -51,7 +51,7 @@ func create(path string, fill func(io.Writer) error) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	buf := bufio.NewWriterSize(f, 1<<20)
 	return errors.Join(fill(buf), buf.Flush(), f.Close())
 }
@@ -63,7 +63,7 @@ func copyTo(path string) func(io.Writer) error {
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		_, err = io.Copy(w, f)
 		return err
 	}

@@ -68,13 +68,13 @@ func buildDB(content *bucket) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	path := filepath.Join(dir, "db")
 	db, err := bolt.Open(path, 0o600, &bolt.Options{PageSize: dbPageSize, NoSync: true})
 	if err != nil {
 		return nil, err
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	for _, name := range slices.Sorted(maps.Keys(content.buckets)) {
 		if err := fill(db, []string{name}, content.buckets[name]); err != nil {
 			return nil, err

@@ -51,7 +51,7 @@ func do[T any](c cache, key string, produce func(dir string) (T, error)) (result
 	if err != nil {
 		return result, "", false, err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }()
 	if result, err = produce(tmp); err != nil {
 		return result, "", false, err
 	}

@@ -34,7 +34,7 @@ func openDebian(layer string) (*debian, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	d := &debian{path: layer, entries: map[string]located{}}
 	tr := tar.NewReader(f) // reads block by block, so the file's offset is the content's
 	for {
@@ -63,7 +63,7 @@ func (d *debian) read(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	return io.ReadAll(r)
 }
 

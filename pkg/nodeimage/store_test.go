@@ -30,7 +30,7 @@ func dump(t *testing.T, data []byte) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	out := &strings.Builder{}
 	var walk func(b *bolt.Bucket, indent string) error
 	walk = func(b *bolt.Bucket, indent string) error {

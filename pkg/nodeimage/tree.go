@@ -138,7 +138,7 @@ func copyFile(w io.Writer, e entry) error {
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	_, err = io.Copy(w, r)
 	return err
 }
