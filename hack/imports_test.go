@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -21,6 +22,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -118,13 +120,26 @@ type packageInfo struct {
 	path string // without the module
 }
 
-// packages lists the module's packages, with the build tags of this test.
+// packages are the module's packages, with the build tags of this test.
 func packages(t *testing.T) []packageInfo {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-tags", tags(t), "-json=ImportPath,Name,Dir,GoFiles,Imports", module+"...")
-	out, err := cmd.Output()
+	all, err := listOnce()
 	if err != nil {
-		t.Fatalf("go list: %v", err)
+		t.Fatal(err)
+	}
+	return all
+}
+
+var listOnce = sync.OnceValues(list)
+
+func list() ([]packageInfo, error) {
+	tags, err := buildTags()
+	if err != nil {
+		return nil, err
+	}
+	out, err := exec.Command("go", "list", "-e", "-tags", tags, "-json=ImportPath,Name,Dir,GoFiles,Imports", module+"...").Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list: %w", err)
 	}
 	var all []packageInfo
 	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
@@ -132,33 +147,31 @@ func packages(t *testing.T) []packageInfo {
 		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		p.path = strings.TrimPrefix(p.ImportPath, module)
-		if !slices.Contains(standalone, p.path) && p.path != "hack/deps" {
+		if !slices.Contains(standalone, p.path) {
 			all = append(all, p)
 		}
 	}
 	if len(all) < 10 {
-		t.Fatalf("go list finds only %d packages", len(all))
+		return nil, fmt.Errorf("go list finds only %d packages", len(all))
 	}
-	return all
+	return all, nil
 }
 
-// tags are the build tags that this test was built with (TAGS of the Makefile).
-func tags(t *testing.T) string {
-	t.Helper()
+// buildTags are the tags that this test was built with (TAGS of the Makefile).
+func buildTags() (string, error) {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		t.Fatal("the test binary has no build information")
+		return "", errors.New("the test binary has no build information")
 	}
 	for _, s := range info.Settings {
 		if s.Key == "-tags" {
-			return s.Value
+			return s.Value, nil
 		}
 	}
-	t.Fatal("run this test with the build tags of the Makefile: make test")
-	return ""
+	return "", errors.New("run this test with the build tags of the Makefile: make test")
 }
 
 func matches(importPath, pattern string) bool {
@@ -309,7 +322,7 @@ func TestLicenceHeader(t *testing.T) {
 		switch name := d.Name(); {
 		case err != nil:
 			return err
-		case d.IsDir() && (name == ".git" || name == "_output" || name == "testdata" || file == filepath.Join("..", "hack", "deps")):
+		case d.IsDir() && (name == ".git" || name == "_output" || name == "testdata"):
 			return fs.SkipDir
 		case d.IsDir() || !strings.HasSuffix(name, ".go"):
 			return nil
