@@ -39,7 +39,9 @@ func becomePause(pause string) error {
 		if err := c.Start(); err != nil {
 			return err
 		}
-		fmt.Println(c.Process.Pid)
+		if _, err := fmt.Fprintln(os.Stdout, c.Process.Pid); err != nil {
+			return err
+		}
 	}
 	return syscall.Exec(pause, []string{pause}, nil)
 }

@@ -8,7 +8,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -19,7 +18,9 @@ var version = "devel"
 
 func main() {
 	if len(os.Args) == 2 && (os.Args[1] == "-v" || os.Args[1] == "--version") {
-		fmt.Println("pause", version)
+		if _, err := os.Stdout.WriteString("pause " + version + "\n"); err != nil {
+			os.Exit(1)
+		}
 		return
 	}
 	signals := make(chan os.Signal, 16)

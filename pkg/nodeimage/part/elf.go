@@ -26,7 +26,7 @@ func checkStatic(path, arch string) error {
 	case err != nil:
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // was only read
 	if want, ok := machines[arch]; !ok || f.Machine != want {
 		return fmt.Errorf("%s is for %s, not for %s", path, f.Machine, arch)
 	}
@@ -50,7 +50,7 @@ func describe(name, path string) (File, error) {
 	if err != nil {
 		return File{}, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // was only read
 	h := sha256.New()
 	n, err := io.Copy(h, f)
 	if err != nil {

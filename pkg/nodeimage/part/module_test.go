@@ -65,35 +65,41 @@ func (f *tools) run(_ context.Context, dir string, _ []string, out io.Writer, na
 	if slices.Contains(f.absent, name) {
 		return &exec.Error{Name: name, Err: exec.ErrNotFound}
 	}
+	answer := ""
 	switch {
 	case name == "go" && args[0] == "env":
-		fmt.Fprintf(out, "warning: GOPATH set to GOROOT\n"+`{"GOVERSION": %q, "GOPROXY": "https://modules.example", "CC": "cc -m64", "PKG_CONFIG": "pkgconf"}`, f.goVersion)
+		answer = fmt.Sprintf("warning: GOPATH set to GOROOT\n"+`{"GOVERSION": %q, "GOPROXY": "https://modules.example", "CC": "cc -m64", "PKG_CONFIG": "pkgconf"}`, f.goVersion)
 	case name == "go" && args[0] == "build":
 		return f.build(dir, out, args)
 	case name == "cc" && args[1] == "--version":
-		fmt.Fprintln(out, "cc 12.2")
+		answer = "cc 12.2\n"
 	case name == "cc":
 		lib := strings.TrimPrefix(args[1], "-print-file-name=")
 		if !slices.Contains(f.absent, lib) {
 			lib = filepath.Join(f.libs, lib)
 		}
-		fmt.Fprintln(out, lib)
+		answer = lib + "\n"
 	case name == "pkgconf":
 	default:
 		return fmt.Errorf("unexpected command %s %q", name, args)
 	}
-	return nil
+	_, err := io.WriteString(out, answer)
+	return err
 }
 
 func (f *tools) build(dir string, out io.Writer, args []string) error {
 	if f.fails != "" {
-		fmt.Fprint(out, f.fails)
-		return errors.New("exit status 1")
+		_, err := io.WriteString(out, f.fails)
+		return errors.Join(errors.New("exit status 1"), err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "go.sum")); err != nil {
 		return err
 	}
-	fmt.Fprint(out, "go: downloading example.com/m v1.0.0\nexample.com/m/sub\n# a warn", "ing: of the linker\n")
+	for _, s := range []string{"go: downloading example.com/m v1.0.0\nexample.com/m/sub\n# a warn", "ing: of the linker\n"} {
+		if _, err := io.WriteString(out, s); err != nil {
+			return err
+		}
+	}
 	o := slices.Index(args, "-o")
 	target, packages := args[o+1], args[o+2:]
 	for _, p := range packages {
