@@ -62,7 +62,7 @@ func fakePodman(dir string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	server := apiServer("5.4.2", true)
-	context.AfterFunc(ctx, func() { server.Close() })
+	context.AfterFunc(ctx, func() { _ = server.Close() })
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
@@ -89,7 +89,7 @@ func apiServer(version string, rootless bool) *http.Server {
 		case strings.HasSuffix(r.URL.Path, "/_ping"):
 			w.Header().Set("Libpod-API-Version", version)
 		case strings.HasSuffix(r.URL.Path, "/info"):
-			fmt.Fprintf(w, `{"host": {"cgroupVersion": "v2", "security": {"rootless": %t}}, "version": {"Version": %q}}`, rootless, version)
+			_, _ = fmt.Fprintf(w, `{"host": {"cgroupVersion": "v2", "security": {"rootless": %t}}, "version": {"Version": %q}}`, rootless, version)
 		default:
 			http.NotFound(w, r)
 		}
@@ -108,12 +108,11 @@ type host struct {
 func newHost(t *testing.T) *host {
 	t.Helper()
 	t.Parallel()
-	// Sockets have short paths; t.TempDir's hold the test's name.
-	dir, err := os.MkdirTemp("", "rk-connect-")
+	dir, err := os.MkdirTemp("", "rk-connect-") //nolint:usetesting // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	h := &host{T: t, dir: dir, bin: t.TempDir()}
 	h.env = map[string]string{"XDG_RUNTIME_DIR": h.dir, "PATH": h.bin}
 	h.dialer = dialer{env: func(k string) string { return h.env[k] }, uid: os.Getuid(), peer: peerUID}
@@ -183,6 +182,6 @@ func (h *host) stale(name string) string {
 		h.Fatal(err)
 	}
 	l.SetUnlinkOnClose(false)
-	l.Close()
+	_ = l.Close()
 	return path
 }

@@ -29,7 +29,9 @@ func crash() error {
 	if err != nil {
 		return err
 	}
-	fmt.Println(e.(served).service.socket)
+	if _, err := fmt.Fprintln(os.Stdout, e.(served).service.socket); err != nil {
+		return err
+	}
 	time.Sleep(time.Hour)
 	return e.Close()
 }
@@ -88,12 +90,12 @@ func TestLiveServiceDiesWithItsParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	socket := strings.TrimSpace(line)
-	t.Cleanup(func() { os.RemoveAll(filepath.Dir(socket)) })
+	t.Cleanup(func() { _ = os.RemoveAll(filepath.Dir(socket)) })
 	conn, err := new(net.Dialer).DialContext(t.Context(), "unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.Close()
+	_ = conn.Close()
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,7 @@ func answers(ctx context.Context, path string) bool {
 	if err != nil {
 		return false
 	}
-	conn.Close()
+	_ = conn.Close()
 	return true
 }
 
@@ -42,7 +42,7 @@ func peerUID(ctx context.Context, path string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // all was read or has failed
 	raw, err := conn.(*net.UnixConn).SyscallConn()
 	if err != nil {
 		return 0, err

@@ -281,7 +281,7 @@ func (c *fakeContainer) report() engine.Container {
 func fakeID(parts ...string) string {
 	h := sha256.New()
 	for _, p := range parts {
-		fmt.Fprintf(h, "%d %s", len(p), p)
+		_, _ = fmt.Fprintf(h, "%d %s", len(p), p)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

@@ -13,7 +13,7 @@ import (
 )
 
 func (s *suite) info() {
-	i, err := s.Engine.Info(s.Context())
+	i, err := s.Info(s.Context())
 	s.must(err)
 	if i.Name == "" || i.Version == "" || i.OCIRuntime == "" || i.StorageDriver == "" || !strings.HasPrefix(i.GraphRoot, "/") || i.Socket == "" {
 		s.Errorf("incomplete: %+v", i)

@@ -162,7 +162,7 @@ func (s *suite) stdin() {
 	equal(s, "unread stdin", s.output(id, engine.Process{Argv: []string{program, "echo", "x"}, Stdin: strings.NewReader(long)}), "x\n")
 	// Neither does a stdin that never ends.
 	never, w := io.Pipe()
-	defer w.Close()
+	defer w.Close() //nolint:errcheck // a pipe's never fails
 	equal(s, "endless stdin", s.output(id, engine.Process{Argv: []string{program, "echo", "y"}, Stdin: never}), "y\n")
 }
 
@@ -295,7 +295,7 @@ func (s *suite) copyOut(id, name string) map[string]string {
 	s.Helper()
 	stream, err := s.CopyOut(s.Context(), id, name)
 	s.must(err)
-	defer stream.Close()
+	defer stream.Close() //nolint:errcheck // only read
 	files := map[string]string{}
 	for r := tar.NewReader(stream); ; {
 		h, err := r.Next()

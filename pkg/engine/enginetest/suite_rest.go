@@ -85,12 +85,12 @@ func (s *suite) networks() {
 		if !slices.Equal(names, want) {
 			s.Errorf("networks %v, want %v", names, want)
 		}
-		any, err := s.ListNetworks(ctx, map[string]string{testLabel: ""})
+		labelled, err := s.ListNetworks(ctx, map[string]string{testLabel: ""})
 		s.must(err)
 		all, err := s.ListNetworks(ctx, nil)
 		s.must(err)
-		if len(any) < 2 || len(all) < len(any) {
-			s.Errorf("%d networks with any value, %d without selector", len(any), len(all))
+		if len(labelled) < 2 || len(all) < len(labelled) {
+			s.Errorf("%d networks with any value, %d without selector", len(labelled), len(all))
 		}
 		s.must(s.RemoveNetwork(ctx, n.Name))
 		s.must(s.RemoveNetwork(ctx, n.Name))
@@ -185,7 +185,7 @@ func (s *suite) ports() {
 		s.awaitLog(id, "listening on 7000\n")
 		conn, err := new(net.Dialer).DialContext(s.Context(), "tcp", netip.AddrPortFrom(loopback, ports[0].HostPort).String())
 		s.must(err)
-		defer conn.Close()
+		defer conn.Close() //nolint:errcheck // all was read or has failed
 		got, err := io.ReadAll(conn)
 		s.must(err)
 		equal(s, "answer", string(got), "hello from server\n")
@@ -204,7 +204,7 @@ func (s *suite) ports() {
 		}
 		l, err := new(net.ListenConfig).Listen(s.Context(), "tcp", "127.0.0.1:0")
 		s.must(err)
-		defer l.Close()
+		defer l.Close() //nolint:errcheck // done with
 		id := s.create(listener(s, netip.MustParseAddrPort(l.Addr().String()).Port()))
 		s.is(s.StartContainer(s.Context(), id), engine.ErrPortInUse)
 		// Once it is free, the container starts.
@@ -222,7 +222,7 @@ func (s *suite) cancelled() {
 	cancel()
 	fresh := s.spec()
 	for op, call := range map[string]func() error{
-		"Info":            func() error { _, err := s.Engine.Info(ctx); return err },
+		"Info":            func() error { _, err := s.Info(ctx); return err },
 		"CreateContainer": func() error { _, err := s.CreateContainer(ctx, fresh); return err },
 		"StartContainer":  func() error { return s.StartContainer(ctx, id) },
 		"StopContainer":   func() error { return s.StopContainer(ctx, id, time.Second) },

@@ -43,11 +43,11 @@ type fakeAPI struct {
 func serveAPI(t *testing.T) (*fakeAPI, *Client) {
 	t.Helper()
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "rk-podman-") // t.TempDir is too long for a socket
+	dir, err := os.MkdirTemp("", "rk-podman-") //nolint:usetesting // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	f := &fakeAPI{T: t, socket: filepath.Join(dir, "s"), handlers: map[string]http.HandlerFunc{}}
 	l, err := new(net.ListenConfig).Listen(t.Context(), "unix", f.socket)
 	if err != nil {
@@ -60,7 +60,7 @@ func serveAPI(t *testing.T) (*fakeAPI, *Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
+	t.Cleanup(func() { _ = c.Close() })
 	return f, c
 }
 
@@ -136,8 +136,8 @@ func (f *fakeAPI) stream(session string, process func(conn net.Conn, in *bufio.R
 			f.Error(err)
 			return
 		}
-		defer conn.Close()
-		fmt.Fprint(conn, "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+		defer conn.Close() //nolint:errcheck // all was read or has failed
+		_, _ = fmt.Fprint(conn, "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
 		process(conn, rw.Reader)
 	})
 }
@@ -178,7 +178,7 @@ func TestExec(t *testing.T) {
 			t.Error(err)
 		}
 		created <- body
-		fmt.Fprint(w, `{"Id": "s"}`)
+		_, _ = fmt.Fprint(w, `{"Id": "s"}`)
 	})
 	var stdout, stderr bytes.Buffer
 	exit, err := c.Exec(t.Context(), "c", engine.Process{
@@ -355,7 +355,7 @@ func TestCreateContainer(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			conn.Close()
+			_ = conn.Close()
 		})
 		if _, err := c.CreateContainer(t.Context(), nodeSpec); !errors.Is(err, engine.ErrUnreachable) {
 			t.Errorf("got %v", err)
@@ -378,10 +378,10 @@ func TestCreateContainer(t *testing.T) {
 		api.on(create, func(w http.ResponseWriter, _ *http.Request) {
 			cancel()
 			w.WriteHeader(http.StatusCreated)
-			fmt.Fprint(w, `{"Id": "abc"}`)
+			_, _ = fmt.Fprint(w, `{"Id": "abc"}`)
 		})
 		removed := url.Values{}
-		api.on("DELETE /containers/abc", func(w http.ResponseWriter, r *http.Request) { removed = r.URL.Query(); fmt.Fprint(w, "[]") })
+		api.on("DELETE /containers/abc", func(w http.ResponseWriter, r *http.Request) { removed = r.URL.Query(); _, _ = fmt.Fprint(w, "[]") })
 		if _, err := c.CreateContainer(ctx, nodeSpec); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
@@ -440,7 +440,7 @@ func TestListContainers(t *testing.T) {
 	filters := ""
 	api.on("GET /containers/json", func(w http.ResponseWriter, r *http.Request) {
 		filters = r.URL.Query().Get("filters")
-		fmt.Fprint(w, `[
+		_, _ = fmt.Fprint(w, `[
 			{"Id": "2", "Names": ["b"], "State": "running", "Networks": ["n"]},
 			{"Id": "1", "Names": ["a"], "State": "exited", "Networks": ["n"]},
 			{"Id": "3", "Names": ["c"], "State": "running", "Networks": ["podman"]},

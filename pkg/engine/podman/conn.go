@@ -61,7 +61,7 @@ func Dial(ctx context.Context, uri string) (*Client, error) {
 	if err != nil {
 		return nil, noAnswer(ctx, err)
 	}
-	probe.Close()
+	_ = probe.Close()
 	values, err := bindings.NewConnection(ctx, (&url.URL{Scheme: "unix", Path: path}).String())
 	if err != nil {
 		return nil, connectError(ctx, err)
@@ -188,7 +188,7 @@ func (c *Client) request(ctx context.Context, method, endpoint string, query url
 			return err
 		}
 		if !r.IsSuccess() {
-			defer r.Body.Close()
+			defer r.Body.Close() //nolint:errcheck // only read
 			if err := r.Process(nil); err != nil {
 				return err
 			}

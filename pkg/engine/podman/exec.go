@@ -92,9 +92,9 @@ func (c *Client) execStart(ctx context.Context, session string, p engine.Process
 	if err != nil {
 		return noAnswer(ctx, err)
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // all was read or has failed
 	// Nothing but closing the connection interrupts a read.
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 
 	output, err := upgrade(ctx, conn, session)
 	if err != nil {
@@ -142,7 +142,7 @@ func upgrade(ctx context.Context, conn net.Conn, session string) (io.Reader, err
 	if response.StatusCode == http.StatusSwitchingProtocols {
 		return reader, nil
 	}
-	defer response.Body.Close()
+	defer response.Body.Close() //nolint:errcheck // only read
 	err = (&bindings.APIResponse{Response: response, Request: request}).Process(nil)
 	if err == nil {
 		err = &errorhandling.ErrorModel{Message: "unexpected status " + response.Status}

@@ -52,7 +52,7 @@ func dialLive(t *testing.T) *Client {
 func countVolumes(t *testing.T) int {
 	t.Helper()
 	c := dialLive(t)
-	defer c.Close()
+	defer c.Close() //nolint:errcheck // done with
 	n := 0
 	err := c.do(context.WithoutCancel(t.Context()), func(ctx context.Context) error {
 		list, err := volumes.List(ctx, nil)
@@ -75,7 +75,7 @@ func BenchmarkLiveNode(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer c.Close()
+	defer c.Close() //nolint:errcheck // done with
 	ctx := b.Context()
 	network := engine.NetworkSpec{Name: "rk-enginetest-bench", Subnet: netip.MustParsePrefix("10.211.250.0/24")}
 	if err := c.CreateNetwork(ctx, network); err != nil {

@@ -12,12 +12,14 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/engine/enginetest/internal/prog"
 )
 
-func main() {
+func main() { os.Exit(run()) }
+
+func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	os.Exit(prog.Main(ctx, prog.Process{
+	return prog.Main(ctx, prog.Process{
 		Args: os.Args[1:], Env: os.Environ(), UID: os.Getuid(), Getwd: os.Getwd, Hostname: os.Hostname,
 		Open:  func(name string) (prog.File, error) { return os.Open(name) },
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-	}))
+	})
 }

@@ -63,7 +63,7 @@ func Main(ctx context.Context, p Process) int {
 		}
 	}
 	if err := p.run(ctx, command, args); err != nil {
-		fmt.Fprintln(p.Stderr, err)
+		_, _ = fmt.Fprintln(p.Stderr, err)
 		return 1
 	}
 	return 0
@@ -72,7 +72,7 @@ func Main(ctx context.Context, p Process) int {
 func (p Process) run(ctx context.Context, command string, args []string) error {
 	switch {
 	case command == "wait":
-		fmt.Fprintln(p.Stdout, "waiting")
+		_, _ = fmt.Fprintln(p.Stdout, "waiting")
 		<-ctx.Done()
 		return nil
 	case command == "echo":
@@ -135,7 +135,7 @@ func (p Process) stat(names []string) error {
 		case fmt.Stringer:
 			owner = s.String()
 		}
-		fmt.Fprintln(p.Stdout, info.Mode(), owner)
+		_, _ = fmt.Fprintln(p.Stdout, info.Mode(), owner)
 	}
 	return nil
 }
@@ -180,8 +180,8 @@ func (p Process) listen(ctx context.Context, port string) error {
 	if err != nil {
 		return err
 	}
-	context.AfterFunc(ctx, func() { l.Close() })
-	fmt.Fprintln(p.Stdout, "listening on", port)
+	context.AfterFunc(ctx, func() { _ = l.Close() })
+	_, _ = fmt.Fprintln(p.Stdout, "listening on", port)
 	for {
 		conn, err := l.Accept()
 		if ctx.Err() != nil {
@@ -192,7 +192,7 @@ func (p Process) listen(ctx context.Context, port string) error {
 		}
 		_, err = fmt.Fprintf(conn, "hello from %s\n", host)
 		if err := errors.Join(err, conn.Close()); err != nil {
-			fmt.Fprintln(p.Stderr, err)
+			_, _ = fmt.Fprintln(p.Stderr, err)
 		}
 	}
 }
@@ -202,7 +202,7 @@ func (p Process) dial(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // all was read or has failed
 	_, err = io.Copy(p.Stdout, conn)
 	return err
 }
