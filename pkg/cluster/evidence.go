@@ -31,8 +31,11 @@ func (e *Evidence) Error() string { return e.Err.Error() }
 // Unwrap returns the failure itself.
 func (e *Evidence) Unwrap() error { return e.Err }
 
-// evidenceLines is how many lines of a node's log are kept.
-const evidenceLines = 12
+// How much of a node's log is kept: lines, and characters of a line.
+const (
+	evidenceLines = 8
+	evidenceWidth = 300
+)
 
 // evidence collects the nodes' logs. A node that cannot be asked is left out:
 // the first cause must not be hidden by a second one.
@@ -66,7 +69,7 @@ func (c *creation) nodeLog(ctx context.Context, n engine.Container) []string {
 		out, err := node.New(c.engine, n.ID).Output(ctx, "sh", "-c",
 			`systemctl --failed --plain --no-legend 2>/dev/null
 journalctl --no-pager -o cat -q -b -p err -n 40 2>/dev/null
-journalctl --no-pager -o cat -q -b -u kubelet -u containerd -u rk-setup -n 200 2>/dev/null | grep -E '^E[0-9]|level=(error|fatal)|rk-setup:' | tail -n 12`)
+journalctl --no-pager -o cat -q -b -u kubelet -u containerd -u rk-setup -n 200 2>/dev/null | grep -E '^E[0-9]|level=(error|fatal)|rk-setup:' | grep -vE 'watch oom events|oom score' | tail -n 12`)
 		if err != nil {
 			return nil
 		}
@@ -88,6 +91,9 @@ func lastLines(out []byte) []string {
 		l = strings.TrimSpace(l)
 		if l == "" || (len(lines) > 0 && lines[len(lines)-1] == l) {
 			continue
+		}
+		if runes := []rune(l); len(runes) > evidenceWidth {
+			l = string(runes[:evidenceWidth]) + "…"
 		}
 		lines = append(lines, l)
 	}
