@@ -20,7 +20,8 @@ import (
 // follow.
 func PrintError(w io.Writer, err error, s Style, verbose bool) {
 	p := painter{s}
-	first, others := split(err)
+	all := split(err)
+	first, others := all[0], all[1:]
 	known, ok := classify(first)
 
 	out := &strings.Builder{}
@@ -68,10 +69,8 @@ func PrintErrorJSON(w io.Writer, err error) {
 		ExitCode int               `json:"exitCode"`
 		Logs     []problem.Excerpt `json:"logs,omitempty"`
 	}{State: "error", Error: err.Error(), ExitCode: problem.ExitCode(err), Logs: problem.Logs(err)}
-	if first, _ := split(err); first != nil {
-		if p, ok := classify(first); ok {
-			out.Code, out.Summary, out.Advice = p.Code, p.Summary, p.Advice
-		}
+	if p, ok := classify(split(err)[0]); ok {
+		out.Code, out.Summary, out.Advice = p.Code, p.Summary, p.Advice
 	}
 	writeJSONLine(&sync.Mutex{}, w, out)
 }
@@ -91,11 +90,12 @@ func classify(err error) (*problem.Problem, bool) {
 	return nil, false
 }
 
-// split takes apart an error of errors.Join, whose first error is the cause.
-func split(err error) (cause error, others []error) { //nolint:revive // both are errors
+// split takes apart an error of errors.Join, whose first error is the cause;
+// any other error is the only one.
+func split(err error) []error {
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok || len(joined.Unwrap()) == 0 {
-		return err, nil
+		return []error{err}
 	}
 	all := joined.Unwrap()
 	texts := make([]string, len(all))
@@ -103,9 +103,9 @@ func split(err error) (cause error, others []error) { //nolint:revive // both ar
 		texts[i] = e.Error()
 	}
 	if err.Error() != strings.Join(texts, "\n") { // of fmt.Errorf, say
-		return err, nil
+		return []error{err}
 	}
-	return all[0], all[1:]
+	return all
 }
 
 // indent indents all lines but the first, and drops empty space at the end.

@@ -184,7 +184,7 @@ func newTree(t *testing.T, s Style) *tty {
 	return tr
 }
 
-var frameSymbol = regexp.MustCompile(`[⠁-⣿/|\\-] `)
+var frameSymbol = regexp.MustCompile(`[\x{2801}-\x{28ff}/|\\-] `)
 
 func renderTree(tr *tty, width int) string {
 	now := tr.live[0].start.Add(90 * time.Second)
