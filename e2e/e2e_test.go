@@ -5,6 +5,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -68,7 +69,7 @@ func runScenarios(t *testing.T, h *testhost.Host, names ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &scenario{host: h, prelude: string(prelude)}
+	s := &scenario{ctx: t.Context(), host: h, prelude: string(prelude)}
 	files := make([]string, len(names))
 	for i, n := range names {
 		files[i] = filepath.Join("testdata", n+".txtar")
@@ -77,7 +78,7 @@ func runScenarios(t *testing.T, h *testhost.Host, names ...string) {
 		Files: files,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("IMAGE", hostImage)
-			return h.CopyIn(env.T().(testing.TB).Context(), env.WorkDir, env.WorkDir, "")
+			return h.CopyIn(t.Context(), env.WorkDir, env.WorkDir, "")
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"rk":      s.command("rk"),
@@ -91,6 +92,7 @@ func runScenarios(t *testing.T, h *testhost.Host, names ...string) {
 // scenario runs the commands of scenarios as the host's unprivileged user, in
 // a login session and in a copy of the scenario's folder.
 type scenario struct {
+	ctx     context.Context // of the test: testscript's commands have none
 	host    *testhost.Host
 	prelude string
 }
@@ -109,7 +111,7 @@ func (s *scenario) user(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func (s *scenario) run(ts *testscript.TestScript, neg bool, script string) {
-	err := s.host.Run(ts.Context(), testhost.Command{
+	err := s.host.Run(s.ctx, testhost.Command{
 		Script: s.prelude + "\ncd " + quote([]string{ts.Getenv("WORK")}) + "\n" + script,
 		Env:    []string{"PATH=" + hostBin + ":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "IMAGE=" + hostImage},
 		Stdout: ts.Stdout(), Stderr: ts.Stderr(),

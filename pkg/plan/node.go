@@ -21,9 +21,9 @@ const (
 	pkiDir = "/etc/kubernetes/pki"
 	// ClusterCAFile is where every node has the cluster CA's certificate.
 	ClusterCAFile = pkiDir + "/ca.crt"
-	kubeletDir   = VarSeed + "/lib/kubelet"
-	frontProxyCA = "front-proxy-ca"
-	etcdCA       = "etcd-ca"
+	kubeletDir    = VarSeed + "/lib/kubelet"
+	frontProxyCA  = "front-proxy-ca"
+	etcdCA        = "etcd-ca"
 )
 
 // nodeFile is a file of a node and the template that it is rendered from.

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/rootless-kubernetes/rk/images/pause"
 	nodeimagedata "github.com/rootless-kubernetes/rk/node-image"
 )
 
@@ -108,8 +107,8 @@ func files(p Part) (map[string][]byte, error) {
 		return nil, fmt.Errorf("part %s has no checksums: %w", p.Name, err)
 	}
 	out := map[string][]byte{"go.mod": mod, "go.sum": sum}
-	if p.Module == "" {
-		out["main.go"] = pause.Source
+	if p.Source != nil {
+		out["main.go"] = p.Source
 	}
 	return out, nil
 }

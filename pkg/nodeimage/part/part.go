@@ -12,9 +12,11 @@ import (
 // Part is a group of programs that come from one Go module at one version.
 type Part struct {
 	Name     string // e.g. "containerd", "kubernetes-v1.36"
-	Module   string // Go module path; "" for pause, whose source is in this repository
+	Module   string // Go module path; "" if Source is set
 	Version  string // e.g. "v2.4.2"
 	Binaries []Binary
+	// Source is main.go of a program that is part of this repository.
+	Source []byte
 
 	// Cgo parts are linked statically against C libraries of the building machine.
 	Cgo   bool

@@ -6,11 +6,15 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/rootless-kubernetes/rk/images/pause"
+	"github.com/rootless-kubernetes/rk/node-image/await"
 )
 
 // recipes says, for each part that is the same for every Kubernetes release,
 // what is compiled and how. Tags and stamps follow the projects' own Makefiles.
 var recipes = map[string]func(PinnedPart) Part{
+	"await": func(p PinnedPart) Part { return own(p, await.Source) },
 	"cni-flannel": func(p PinnedPart) Part {
 		part := pinned(p, "plugins/meta/flannel")
 		part.Stamps = map[string]string{p.Module + "/pkg/utils/buildversion.BuildVersion": p.Version}
@@ -68,12 +72,7 @@ var recipes = map[string]func(PinnedPart) Part{
 		part.Stamps = map[string]string{"main.VERSION": p.Version}
 		return part
 	},
-	"pause": func(p PinnedPart) Part {
-		part := pinned(p, "")
-		part.Binaries = []Binary{{Name: "pause", Package: "."}}
-		part.Stamps = map[string]string{"main.version": p.Version}
-		return part
-	},
+	"pause": func(p PinnedPart) Part { return own(p, pause.Source) },
 	"runc": func(p PinnedPart) Part {
 		part := pinned(p, "")
 		part.Cgo = true // nsexec and libseccomp are C
@@ -81,6 +80,15 @@ var recipes = map[string]func(PinnedPart) Part{
 		part.Binaries[0].Tags = []string{"netgo", "osusergo", "seccomp", "urfave_cli_no_docs"}
 		return part
 	},
+}
+
+// own returns the part of a program whose source is in this repository.
+func own(p PinnedPart, source []byte) Part {
+	return Part{
+		Name: p.Name, Version: p.Version, Source: source,
+		Binaries: []Binary{{Name: p.Name, Package: "."}},
+		Stamps:   map[string]string{"main.version": p.Version},
+	}
 }
 
 // pinned returns the part with a program for each package below its module,

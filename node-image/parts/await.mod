@@ -1,0 +1,3 @@
+module github.com/rootless-kubernetes/rk/node-image/parts/await
+
+go 1.24
