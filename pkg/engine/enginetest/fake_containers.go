@@ -96,6 +96,11 @@ func (f *Fake) create(s engine.ContainerSpec) (string, error) {
 			c.ports[i].HostPort = f.freePort(c.ports[i])
 		}
 	}
+	if s.EmptyVolumes {
+		for _, path := range s.Volumes {
+			c.files.clear(path)
+		}
+	}
 	f.containers[c.id] = c
 	return c.id, nil
 }

@@ -82,6 +82,12 @@ func (t tree) merge(u tree) {
 	}
 }
 
+// clear removes what is below dir.
+func (t tree) clear(dir string) {
+	below := strings.TrimSuffix(path.Clean(dir), "/") + "/"
+	maps.DeleteFunc(t, func(name string, _ entry) bool { return strings.HasPrefix(name, below) })
+}
+
 // pack writes name, and what is below it, as a tar stream whose names start
 // with the last element of name.
 func (t tree) pack(name string, w io.Writer) error {

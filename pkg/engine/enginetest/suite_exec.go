@@ -208,6 +208,18 @@ func (s *suite) copy() {
 		s.must(s.StartContainer(s.Context(), id))
 		equal(s, "content", s.cat(id, "/etc/a", "/etc/b", seedFile), "AB"+seedText)
 	})
+	s.test("EmptyVolume", func(s *suite) { // unless it shall not
+		spec := s.spec()
+		spec.Volumes, spec.EmptyVolumes = []string{dataDir}, true
+		id := s.create(spec)
+		s.copyIn(id, "/etc", map[string]string{"a": "A"})
+		s.must(s.StartContainer(s.Context(), id))
+		equal(s, "content", s.cat(id, "/etc/a"), "A")
+		_, err := s.CopyOut(s.Context(), id, seedFile)
+		s.is(err, engine.ErrNotFound)
+		s.copyIn(id, dataDir, map[string]string{"b": "B"})
+		equal(s, "content of the volume", s.cat(id, dataDir+"/b"), "B")
+	})
 	s.test("Running", func(s *suite) {
 		spec := s.spec()
 		spec.Volumes = []string{dataDir}

@@ -64,7 +64,11 @@ func containerSpec(s engine.ContainerSpec) (*specgen.SpecGenerator, error) {
 	}
 	g.Mounts = mounts(s)
 	for _, path := range s.Volumes {
-		g.Volumes = append(g.Volumes, &specgen.NamedVolume{Dest: path})
+		volume := &specgen.NamedVolume{Dest: path}
+		if s.EmptyVolumes {
+			volume.Options = []string{"nocopy"}
+		}
+		g.Volumes = append(g.Volumes, volume)
 	}
 	for _, path := range s.Devices {
 		g.Devices = append(g.Devices, specs.LinuxDevice{Path: path})

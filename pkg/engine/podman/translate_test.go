@@ -69,7 +69,8 @@ func TestContainerSpec(t *testing.T) {
 			CgroupNS: "host", PidsLimit: ptr(int64(-1)), Sysctls: map[string]string{"net.ipv4.ip_forward": "1"},
 			Mounts:  []engine.BindMount{{Source: "/a", Target: "/b"}, {Source: "/c", Target: "/d", ReadOnly: true}},
 			Network: "n", IP: netip.MustParseAddr("fd00::2"),
-			Ports:      []engine.PortMapping{{ContainerPort: 53, Protocol: "udp"}},
+			Ports:   []engine.PortMapping{{ContainerPort: 53, Protocol: "udp"}},
+			Volumes: []string{"/v", "/w"}, EmptyVolumes: true,
 			StopSignal: "SIGINT",
 		},
 	} {
