@@ -104,7 +104,12 @@ func (c *Client) RemoveContainer(ctx context.Context, id string) error {
 		}
 		return err
 	})
-	if errors.Is(err, engine.ErrNotFound) {
+	if err == nil || errors.Is(err, engine.ErrNotFound) {
+		return nil
+	}
+	// Podman also reports what it could not tidy up, such as the DNS entries of
+	// a container whose start failed, though it has removed the container.
+	if _, inspectErr := c.inspect(ctx, id); errors.Is(inspectErr, engine.ErrNotFound) {
 		return nil
 	}
 	return wrap(err, "remove container %s", id)

@@ -435,6 +435,33 @@ func TestStopContainer(t *testing.T) {
 	}
 }
 
+func TestRemoveContainer(t *testing.T) {
+	const remove = "DELETE /containers/c"
+	t.Run("removed in spite of an error", func(t *testing.T) {
+		api, c := serveAPI(t)
+		api.fail(remove, http.StatusInternalServerError, "cleaning up container c: remove aardvark entries")
+		api.fail("GET /containers/c/json", http.StatusNotFound, "no such container")
+		if err := c.RemoveContainer(t.Context(), "c"); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("left", func(t *testing.T) {
+		api, c := serveAPI(t)
+		api.fail(remove, http.StatusInternalServerError, "device or resource busy")
+		api.answer("GET /containers/c/json", http.StatusOK, map[string]any{})
+		if err := c.RemoveContainer(t.Context(), "c"); err == nil || err.Error() != "remove container c: device or resource busy" {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("absent", func(t *testing.T) {
+		api, c := serveAPI(t)
+		api.fail(remove, http.StatusNotFound, "no such container")
+		if err := c.RemoveContainer(t.Context(), "c"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestListContainers(t *testing.T) {
 	api, c := serveAPI(t)
 	filters := ""
