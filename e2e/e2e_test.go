@@ -78,6 +78,8 @@ func runScenarios(t *testing.T, h *testhost.Host, names ...string) {
 		Files: files,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("IMAGE", hostImage)
+			// A scenario that failed half-way must not disturb the next.
+			env.Defer(func() { _, _ = h.User(context.WithoutCancel(t.Context()), hostBin+"/rk delete clusters --all") })
 			return h.CopyIn(t.Context(), env.WorkDir, env.WorkDir, "")
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -7,5 +7,6 @@ state() {
 	podman network ls --format '{{.Name}}'
 	[ ! -e ~/.kube/config ] || kubectl config view --raw
 	ls -A ~/.kube 2>/dev/null | grep -vE '^(cache|config)$' || true
-	pgrep -u "$(id -u)" -af 'podman system service' || true
+	# An API service that rk started for itself and left behind.
+	ps -u "$(id -u)" -o args= | grep -E '^[^ ]*podman .*unix://' || true
 }

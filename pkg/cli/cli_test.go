@@ -150,10 +150,8 @@ func (w *world) created(ctx context.Context, cancel func(), eng engine.Engine, p
 		cancel()
 		return nil, errors.Join(fmt.Errorf("network: %w", ctx.Err()), errors.New("undo network: the network is in use"))
 	case "fail":
-		return nil, problem.APINotServing.Wrap(&cluster.Evidence{
-			Err:   errors.New("connection refused"),
-			Nodes: []cluster.NodeLog{{Node: p.Nodes[0].Name, Lines: []string{"kubelet: out of luck"}}},
-		})
+		return nil, problem.APINotServing.Wrap(problem.WithLogs(errors.New("connection refused"),
+			problem.Excerpt{Source: p.Nodes[0].Name, Lines: []string{"kubelet: out of luck"}}))
 	}
 	keys, err := pki.New(p.CAs, w.now, rand.Reader)
 	if err != nil {

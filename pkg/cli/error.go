@@ -7,7 +7,6 @@ import (
 	"errors"
 	"runtime/debug"
 
-	"github.com/rootless-kubernetes/rk/pkg/cluster"
 	"github.com/rootless-kubernetes/rk/pkg/problem"
 	"github.com/rootless-kubernetes/rk/pkg/step"
 	"github.com/rootless-kubernetes/rk/pkg/ui"
@@ -28,7 +27,6 @@ func (a *app) printError(err error) {
 // interruption nobody asks what was being done.
 func final(ctx context.Context, err error) error {
 	var panicked *step.PanicError
-	var evidence *cluster.Evidence
 	switch {
 	case err == nil:
 		return nil
@@ -36,12 +34,6 @@ func final(ctx context.Context, err error) error {
 		return problem.Internal.Wrap(err)
 	case ctx.Err() != nil:
 		return interruption(err)
-	case errors.As(err, &evidence):
-		logs := make([]problem.Excerpt, len(evidence.Nodes))
-		for i, n := range evidence.Nodes {
-			logs[i] = problem.Excerpt{Source: n.Node, Lines: n.Lines}
-		}
-		return problem.WithLogs(err, logs...)
 	}
 	return err
 }

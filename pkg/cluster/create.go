@@ -24,7 +24,7 @@ import (
 
 // Create carries out a plan. On failure nothing of the cluster is left,
 // unless o.Retain. Errors hold a problem.Problem; a failure after the first
-// node was started also holds an *Evidence with the nodes' own words.
+// node was started also carries the nodes' own words (problem.Logs).
 func Create(ctx context.Context, eng engine.Engine, p *plan.Plan, o CreateOptions) (*Created, error) {
 	if err := checkNew(ctx, eng, p.Cluster); err != nil {
 		return nil, err

@@ -5,31 +5,15 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/rootless-kubernetes/rk/pkg/engine"
 	"github.com/rootless-kubernetes/rk/pkg/node"
 	"github.com/rootless-kubernetes/rk/pkg/plan"
+	"github.com/rootless-kubernetes/rk/pkg/problem"
 )
-
-// Evidence is a failure together with what the nodes said, collected before
-// anything was undone.
-type Evidence struct {
-	Err   error
-	Nodes []NodeLog // only nodes that had something to say
-}
-
-// NodeLog is the last relevant lines of one node.
-type NodeLog struct {
-	Node  string
-	Lines []string
-}
-
-func (e *Evidence) Error() string { return e.Err.Error() }
-
-// Unwrap returns the failure itself.
-func (e *Evidence) Unwrap() error { return e.Err }
 
 // How much of a node's log is kept: lines, and characters of a line.
 const (
@@ -37,39 +21,44 @@ const (
 	evidenceWidth = 300
 )
 
-// evidence collects the nodes' logs. A node that cannot be asked is left out:
-// the first cause must not be hidden by a second one.
+// noise are errors that every healthy node logs while its control plane comes up, or for want of cgroups.
+const noise = "mirror pod|Server rejected event|owner ref to the node lease|NodeReady condition|Unable to write event|" +
+	"watch oom events|collecting metrics|oom score|updating node status, will retry|CSINode"
+
+// evidence adds the nodes' own words to a failure, while they are there. A
+// node that cannot be asked is left out: the first cause must not be hidden
+// by a second one.
 func (c *creation) evidence(ctx context.Context, cause error) error {
 	list, err := c.engine.ListContainers(ctx, map[string]string{plan.LabelCluster: c.plan.Cluster})
 	if err != nil {
 		return cause
 	}
-	logs := make([]NodeLog, len(list))
+	logs := make([]problem.Excerpt, len(list))
 	var wg sync.WaitGroup
 	for i, n := range list {
-		wg.Go(func() { logs[i] = NodeLog{Node: n.Name, Lines: c.nodeLog(ctx, n)} })
+		wg.Go(func() { logs[i] = problem.Excerpt{Source: n.Name, Lines: c.nodeLog(ctx, n)} })
 	}
 	wg.Wait()
-	e := &Evidence{Err: cause}
-	for _, l := range logs {
-		if len(l.Lines) > 0 {
-			e.Nodes = append(e.Nodes, l)
+	logs = slices.DeleteFunc(logs, func(e problem.Excerpt) bool { return len(e.Lines) == 0 })
+	for _, e := range logs {
+		for _, l := range e.Lines {
+			if strings.Contains(strings.ToLower(l), "too many open files") {
+				cause = problem.HostLimit.Wrap(cause)
+				return problem.WithLogs(cause, logs...)
+			}
 		}
 	}
-	if len(e.Nodes) == 0 {
-		return cause
-	}
-	return e
+	return problem.WithLogs(cause, logs...)
 }
 
 func (c *creation) nodeLog(ctx context.Context, n engine.Container) []string {
 	switch n.State {
 	case engine.StateRunning:
 		// Units that failed say more than the kubelet's many warnings about a control plane that is not there yet.
-		out, err := node.New(c.engine, n.ID).Output(ctx, "sh", "-c",
+		out, err := node.New(c.engine, n.ID).Output(ctx, "env", "RK_NOISE="+noise, "sh", "-c",
 			`systemctl --failed --plain --no-legend 2>/dev/null
 journalctl --no-pager -o cat -q -b -p err -n 40 2>/dev/null
-journalctl --no-pager -o cat -q -b -u kubelet -u containerd -u rk-setup -n 200 2>/dev/null | grep -E '^E[0-9]|level=(error|fatal)|rk-setup:' | grep -vE 'watch oom events|oom score' | tail -n 12`)
+journalctl --no-pager -o cat -q -b -u kubelet -u containerd -u rk-setup -n 200 2>/dev/null | grep -E '^E[0-9]|level=(error|fatal)|rk-setup:' | grep -vE "$RK_NOISE" | tail -n 12`)
 		if err != nil {
 			return nil
 		}

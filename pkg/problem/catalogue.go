@@ -39,6 +39,13 @@ A node image needs about 2 GB, once, however many nodes use it.`,
 		Summary: "a port of this host is already in use",
 		Advice:  "Find its owner with 'ss -ltnp', or choose another port in the config (networking.apiServerPort; 0 or no value picks a free one).",
 	}
+	HostLimit = &Problem{
+		Code: "RK107", Exit: ExitSetup,
+		Summary: "a limit of the kernel is too low for this many nodes",
+		Advice: `Raise the number of inotify instances, which the systemd, kubelet and containerd of each node need:
+  printf 'fs.inotify.max_user_instances = 1024\nfs.inotify.max_user_watches = 524288\n' | sudo tee /etc/sysctl.d/99-rk.conf
+  sudo sysctl --system`,
+	}
 )
 
 // RK2xx: the engine.
@@ -238,7 +245,7 @@ var (
 
 // catalogue is ordered by code; a test sees that no value is missing.
 var catalogue = []*Problem{
-	NoUserSession, NoSubIDs, NotDelegated, DiskFull, PortTaken,
+	NoUserSession, NoSubIDs, NotDelegated, DiskFull, PortTaken, HostLimit,
 	NoEngine, EngineUnreachable, EngineRootful, EngineTooOld, EngineFailed, SubnetClash, EngineServiceFailed,
 	ImageNotPresent, NotNodeImage, BuildToolMissing, SourceUnreachable, ArchiveUnreadable, KubernetesUnknown,
 	BuildFailed, ChecksumMismatch, ImageArch, PullFailed,
