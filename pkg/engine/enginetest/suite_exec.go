@@ -307,7 +307,7 @@ func (s *suite) copyOut(id, name string) map[string]string {
 	s.Helper()
 	stream, err := s.CopyOut(s.Context(), id, name)
 	s.must(err)
-	defer stream.Close() //nolint:errcheck // only read
+	defer stream.Close()
 	files := map[string]string{}
 	for r := tar.NewReader(stream); ; {
 		h, err := r.Next()

@@ -176,7 +176,7 @@ func (c *Client) ContainerLogs(ctx context.Context, id string, w io.Writer) erro
 	if err != nil {
 		return fmt.Errorf("logs of container %s: %w", id, err)
 	}
-	defer response.Body.Close() //nolint:errcheck // only read
+	defer response.Body.Close()
 	if err := demultiplex(response.Body, w, w); err != nil {
 		return fmt.Errorf("logs of container %s: %w", id, failure(ctx, err))
 	}

@@ -188,7 +188,7 @@ func (c *Client) request(ctx context.Context, method, endpoint string, query url
 			return err
 		}
 		if !r.IsSuccess() {
-			defer r.Body.Close() //nolint:errcheck // only read
+			defer r.Body.Close()
 			if err := r.Process(nil); err != nil {
 				return err
 			}

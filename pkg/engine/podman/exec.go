@@ -142,7 +142,7 @@ func upgrade(ctx context.Context, conn net.Conn, session string) (io.Reader, err
 	if response.StatusCode == http.StatusSwitchingProtocols {
 		return reader, nil
 	}
-	defer response.Body.Close() //nolint:errcheck // only read
+	defer response.Body.Close()
 	err = (&bindings.APIResponse{Response: response, Request: request}).Process(nil)
 	if err == nil {
 		err = &errorhandling.ErrorModel{Message: "unexpected status " + response.Status}
