@@ -238,7 +238,7 @@ func (m *maker) container(n Node) engine.ContainerSpec {
 		},
 		Privileged: true, Systemd: true, CgroupNS: "private", PidsLimit: &unlimited,
 		Tmpfs:   map[string]string{"/tmp": "", "/run": ""},
-		Volumes: []string{"/var"},
+		Volumes: []string{"/var"}, EmptyVolumes: true,
 		Devices: []string{"/dev/fuse"},
 		Network: NetworkName(m.config.Name), IP: n.IP,
 		StopSignal: "SIGRTMIN+3",

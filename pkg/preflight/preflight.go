@@ -16,6 +16,8 @@ import (
 	"net/netip"
 	"runtime"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/rootless-kubernetes/rk/pkg/config"
 	"github.com/rootless-kubernetes/rk/pkg/engine"
 	"github.com/rootless-kubernetes/rk/pkg/nodeimage"
@@ -78,17 +80,21 @@ func Gather(ctx context.Context, eng Engine, c config.Cluster, image plan.ImageF
 
 func gather(ctx context.Context, eng Engine, c config.Cluster, image plan.ImageFacts, h host) (plan.Facts, error) {
 	f := plan.Facts{Image: image, MTU: h.MTU()}
-	var err error
-	if f.Engine, err = eng.Info(ctx); err != nil {
-		return f, engineError(err)
-	}
-	if err := sameContent(ctx, eng, c.Nodes, image); err != nil {
+	var networks []engine.Network
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		f.Engine, err = eng.Info(gctx)
+		return engineError(err)
+	})
+	g.Go(func() error { return sameContent(gctx, eng, c.Nodes, image) })
+	g.Go(func() (err error) {
+		networks, err = eng.ListNetworks(gctx, nil)
+		return engineError(err)
+	})
+	if err := g.Wait(); err != nil {
 		return f, err
 	}
-	networks, err := eng.ListNetworks(ctx, nil)
-	if err != nil {
-		return f, engineError(err)
-	}
+	var err error
 	if f.Subnet, err = subnet(c, occupied(networks, h)); err != nil {
 		return f, err
 	}
@@ -103,6 +109,9 @@ func gather(ctx context.Context, eng Engine, c config.Cluster, image plan.ImageF
 // engineError puts an engine's error into the catalogue, unless it says of
 // itself what it is or is the end of ctx.
 func engineError(err error) error {
+	if err == nil {
+		return nil
+	}
 	switch _, known := problem.Of(err); {
 	case known, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
