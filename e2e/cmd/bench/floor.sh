@@ -8,14 +8,14 @@ podman run -d --name rk-floor --pids-limit=0 --tmpfs /var/lib/etcd --publish 127
 	--entrypoint /bin/sh "$image" -c 'exec sleep 600' >/dev/null
 podman exec rk-floor sh -c '
 	printf "%s\n" "apiVersion: kubeadm.k8s.io/v1beta4" "kind: InitConfiguration" \
-		"localAPIEndpoint: {advertiseAddress: 127.0.0.1}" --- "apiVersion: kubeadm.k8s.io/v1beta4" "kind: ClusterConfiguration" \
+		"localAPIEndpoint: {advertiseAddress: 192.0.2.1}" --- "apiVersion: kubeadm.k8s.io/v1beta4" "kind: ClusterConfiguration" \
 		"encryptionAlgorithm: ECDSA-P256" "kubernetesVersion: $(kubelet --version | cut -d" " -f2)" >/tmp/kubeadm.yaml
-	kubeadm init phase certs all --config /tmp/kubeadm.yaml >/dev/null 2>&1
+	kubeadm init phase certs all --config /tmp/kubeadm.yaml >/dev/null
 	for name in etcd kube-apiserver; do
 		ln -s "$(find /usr/lib/rk/containerd/ -path "*/fs/*" -type f -name $name | head -n 1)" /tmp/$name
 	done'
 start=$(date +%s%3N)
-podman exec -d rk-floor sh -c '
+podman exec -d rk-floor >/dev/null sh -c '
 	pki=/etc/kubernetes/pki
 	/tmp/etcd --data-dir /var/lib/etcd --unsafe-no-fsync --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379 \
 		>/tmp/etcd.log 2>&1 &
@@ -23,7 +23,7 @@ podman exec -d rk-floor sh -c '
 		--client-ca-file=$pki/ca.crt --tls-cert-file=$pki/apiserver.crt --tls-private-key-file=$pki/apiserver.key \
 		--service-account-issuer=https://kubernetes.default.svc --service-account-key-file=$pki/sa.pub \
 		--service-account-signing-key-file=$pki/sa.key --service-cluster-ip-range=10.96.0.0/16 >/tmp/kube-apiserver.log 2>&1'
-for _ in $(seq 3000); do
+for _ in $(seq 1000); do
 	if [ "$(curl -sk --max-time 1 https://127.0.0.1:$port/readyz || true)" = ok ]; then
 		echo $(($(date +%s%3N) - start))
 		exit 0
