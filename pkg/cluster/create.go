@@ -220,9 +220,11 @@ func (c *creation) apply(ctx context.Context) error {
 			return c.client.EnsureNode(ctx, n.Name, []string{n.PodCIDR.String()}, n.Labels, taints...)
 		})
 	}
-	manifests := make([]string, 0, len(c.plan.Addons)+1)
+	var manifests []string
 	for _, a := range c.plan.Addons {
-		manifests = append(manifests, a.Manifest)
+		if !a.Deferred || c.options.Wait == 0 {
+			manifests = append(manifests, a.Manifest)
+		}
 	}
 	info, err := c.keys.ClusterInfo(c.plan.Nodes[0].Kubeconfigs[0].Server)
 	if err != nil {
@@ -260,7 +262,17 @@ func (c *creation) waitReady(ctx context.Context) error {
 		}
 		return nil
 	})
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for _, a := range c.plan.Addons {
+		if a.Deferred {
+			if err := c.client.Apply(ctx, a.Manifest); err != nil {
+				return problem.AddonRejected.Wrap(err)
+			}
+		}
+	}
+	return nil
 }
 
 func (c *creation) kubeconfigStep() step.Step {

@@ -276,7 +276,7 @@ func (m *maker) addons() ([]Addon, error) {
 		if err != nil {
 			return nil, fmt.Errorf("add-on %s: %w", a[0], err)
 		}
-		out = append(out, Addon{Name: a[0], Manifest: manifest})
+		out = append(out, Addon{Name: a[0], Manifest: manifest, Deferred: a[0] == "local-path-provisioner"})
 	}
 	return out, nil
 }

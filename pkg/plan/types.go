@@ -48,7 +48,7 @@ type Plan struct {
 	// CAs are the certificate authorities of the cluster, and of every node's leaf certificates.
 	CAs   []pki.CA `json:"certificateAuthorities"`
 	Nodes []Node   `json:"nodes"` // ordered; Nodes[0] is the first control plane
-	// Addons are manifests applied once the API serves, in this order.
+	// Addons are manifests applied once the API serves, all at once but for the deferred ones.
 	Addons []Addon `json:"addons"`
 	// Admin is the user's own client certificate for the kubeconfig.
 	Admin    pki.Kubeconfig `json:"admin"`
@@ -95,6 +95,9 @@ type File struct {
 
 // Addon is a set of Kubernetes objects, as multi-document YAML.
 type Addon struct {
-	Name     string `json:"name"`
+	Name string `json:"name"`
+	// Deferred add-ons are applied when nodes and DNS are ready: nothing of
+	// the cluster itself needs them, and their pods would only compete with those that it needs.
+	Deferred bool   `json:"deferred,omitempty"`
 	Manifest string `json:"manifest"`
 }
