@@ -46,12 +46,14 @@ func TestTrixie(t *testing.T) {
 	h := testhost.ForTest(t, testhost.Options{
 		Release: testhost.Trixie, PodmanSocket: true, Binds: []testhost.Bind{{Src: bin(t), Dst: hostBin}},
 	})
+	conformance(t, h)
 	runScenarios(t, h, "one-node", "three-nodes", "two-clusters", "nftables", "failures")
 }
 
 // TestBookworm has no podman.socket: rk starts an API service of its own.
 func TestBookworm(t *testing.T) {
 	h := testhost.ForTest(t, testhost.Options{Release: testhost.Bookworm, Binds: []testhost.Bind{{Src: bin(t), Dst: hostBin}}})
+	conformance(t, h)
 	runScenarios(t, h, "one-node")
 }
 
@@ -61,6 +63,25 @@ func TestFuseOverlayfs(t *testing.T) {
 		Release: testhost.Trixie, HomeOnOverlay: true, Binds: []testhost.Bind{{Src: bin(t), Dst: hostBin}},
 	})
 	runScenarios(t, h, "fuse-overlayfs")
+}
+
+// conformance runs the engine suite against the host's own Podman, in a private API service.
+func conformance(t *testing.T, h *testhost.Host) {
+	t.Helper()
+	t.Run("conformance", func(t *testing.T) {
+		if _, err := os.Stat(filepath.Join(bin(t), "podman.test")); err != nil {
+			t.Skip("RK_E2E_BIN has no podman.test: `make e2e` builds it")
+		}
+		out, err := h.User(t.Context(), `set -eu
+podman system service --time=0 "unix://$XDG_RUNTIME_DIR/conformance.sock" & trap "kill $!" EXIT
+export CONTAINER_HOST="unix://$XDG_RUNTIME_DIR/conformance.sock" RK_LIVE_ENGINE=podman RK_TESTPROG=`+hostBin+`/testprog
+until podman --remote --url "$CONTAINER_HOST" version >/dev/null 2>&1; do sleep 0.1; done
+`+hostBin+`/podman.test -test.v -test.timeout 15m -test.run TestLive`)
+		t.Log(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 func runScenarios(t *testing.T, h *testhost.Host, names ...string) {

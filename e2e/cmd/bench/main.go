@@ -11,6 +11,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -33,8 +34,9 @@ func main() {
 	bin := flag.String("bin", "bin", "folder with rk and node-image.tar")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *bin, *rounds); err != nil {
+	err := run(ctx, *bin, *rounds)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -78,16 +80,16 @@ func run(ctx context.Context, bin string, rounds int) (err error) {
 			c.seen = append(c.seen, d)
 		}
 	}
-	print(cases)
+	table(os.Stdout, cases)
 	return nil
 }
 
-func print(cases []*benchCase) {
+func table(w io.Writer, cases []*benchCase) {
 	base := median(cases[0].seen)
-	fmt.Printf("| case | median | min | max | ratio to the floor |\n|---|---|---|---|---|\n")
+	_, _ = fmt.Fprintf(w, "| case | median | min | max | ratio to the floor |\n|---|---|---|---|---|\n")
 	for _, c := range cases {
 		m := median(c.seen)
-		fmt.Printf("| %s | %.2f s | %.2f s | %.2f s | %.2f |\n",
+		_, _ = fmt.Fprintf(w, "| %s | %.2f s | %.2f s | %.2f s | %.2f |\n",
 			c.name, m.Seconds(), slices.Min(c.seen).Seconds(), slices.Max(c.seen).Seconds(), float64(m)/float64(base))
 	}
 }

@@ -11,8 +11,10 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -31,7 +33,7 @@ var version = "devel"
 
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == "--version" {
-		fmt.Println("await", version)
+		_, _ = fmt.Fprintln(os.Stdout, "await", version)
 		return
 	}
 	if err := run(os.Args[1:]); err != nil {
@@ -42,7 +44,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) < 3 {
-		return fmt.Errorf("usage: await URL CAFILE PROGRAM ARGUMENT...")
+		return errors.New("usage: await URL CAFILE PROGRAM ARGUMENTS")
 	}
 	url, caFile, argv := args[0], args[1], args[2:]
 	program, err := exec.LookPath(argv[0])
@@ -58,14 +60,19 @@ func run(args []string) error {
 		return fmt.Errorf("%s holds no certificate", caFile)
 	}
 	client := &http.Client{Timeout: timeout, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
-	for !ready(client, url) {
-		time.Sleep(pause)
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	tick := time.NewTicker(pause)
+	for !ready(client, request) {
+		<-tick.C
 	}
 	return syscall.Exec(program, argv, os.Environ())
 }
 
-func ready(client *http.Client, url string) bool {
-	resp, err := client.Get(url)
+func ready(client *http.Client, request *http.Request) bool {
+	resp, err := client.Do(request)
 	if err != nil {
 		return false
 	}
