@@ -39,16 +39,28 @@ func (l *lockedWriter) Write(p []byte) (int, error) {
 }
 
 // setProgress decides how progress is shown, from --progress.
-func (a *app) setProgress() (err error) {
-	if a.mode, err = ui.ParseMode(a.progress); err != nil {
+func (a *app) setProgress() error {
+	mode, err := ui.ParseMode(a.progress)
+	if err != nil {
 		return err
 	}
+	var style ui.Style
 	if f, ok := a.Err.(*os.File); ok {
-		a.mode, a.style = ui.Detect(a.mode, f, a.Env)
-	} else if a.mode == ui.Auto {
-		a.mode = ui.Plain
+		mode, style = ui.Detect(mode, f, a.Env)
+	} else if mode == ui.Auto {
+		mode = ui.Plain
 	}
+	a.mu.Lock() // a signal may already be telling the user that it came
+	defer a.mu.Unlock()
+	a.mode, a.style = mode, style
 	return nil
+}
+
+// shown is how notes are shown, for every goroutine.
+func (a *app) shown() (ui.Mode, ui.Style) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.mode, a.style
 }
 
 // reporter shows progress until done is called; nothing else is written to
@@ -94,7 +106,7 @@ func (a *app) interrupted() {
 
 // note tells the user something that is neither a result nor an error.
 func (a *app) note(format string, args ...any) {
-	if a.mode != ui.Quiet {
+	if mode, _ := a.shown(); mode != ui.Quiet {
 		a.say("note", "", fmt.Sprintf(format, args...))
 	}
 }
@@ -103,8 +115,8 @@ func (a *app) note(format string, args ...any) {
 func (a *app) warn(text string) { a.say("warning", "warning: ", text) }
 
 func (a *app) say(kind, prefix, text string) {
-	if a.mode == ui.JSON {
-		ui.NewProgress(ui.JSON, a.Err, a.style, a.verbose).Report(step.Event{Step: kind, State: step.State(kind), Detail: text})
+	if mode, style := a.shown(); mode == ui.JSON {
+		ui.NewProgress(ui.JSON, a.Err, style, a.verbose).Report(step.Event{Step: kind, State: step.State(kind), Detail: text})
 		return
 	}
 	_, _ = fmt.Fprintln(a.Err, prefix+text) // a standard error that is gone is no reason to stop
