@@ -113,7 +113,7 @@ func warmUp(ctx context.Context, h *testhost.Host) (ref string, err error) {
 }
 
 func floor(ctx context.Context, h *testhost.Host, ref string) (time.Duration, error) {
-	out, err := h.User(ctx, "set -- "+ref+"\n"+floorScript)
+	out, err := h.User(ctx, "bash -s -- "+ref+" <<'FLOOR'\n"+floorScript+"FLOOR\n")
 	if err != nil {
 		return 0, err
 	}
