@@ -5,7 +5,7 @@ set -uo pipefail
 awk '
 	/^=== (RUN|PAUSE|CONT|NAME)/ { next }
 	/\[no test files\]/ { next }
-	{ print }
+	{ print; fflush() }
 	/^(--- FAIL|FAIL|panic:)/ { failed = 1 }
 	END { exit failed }
 '
