@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"io"
 	"os"
 	"time"
@@ -172,7 +171,8 @@ func override(cmd *cobra.Command, args []string, c config.Cluster, f createFlags
 // createWith creates a cluster on an engine, or prints its plan.
 func (a *app) createWith(ctx context.Context, eng engine.Engine, c config.Cluster, f createFlags) error {
 	start := a.Now()
-	if err := checkNew(ctx, eng, c.Name); err != nil {
+	// Before anything is built or loaded for it; cluster.Create looks again.
+	if err := cluster.CheckNew(ctx, eng, c.Name); err != nil {
 		return err
 	}
 	image, err := a.nodeImage(ctx, eng, c.Image, f)
@@ -218,18 +218,4 @@ func (a *app) createWith(ctx context.Context, eng engine.Engine, c config.Cluste
 
 func keptAdvice(name string) string {
 	return "What was made is kept, as --retain asks. 'rk delete cluster " + name + "' removes it."
-}
-
-// checkNew refuses a name in use before anything is built or loaded for it;
-// cluster.Create looks again.
-func checkNew(ctx context.Context, eng engine.Engine, name string) error {
-	_, err := cluster.Find(ctx, eng, name)
-	switch {
-	case err == nil:
-		return problem.ClusterExists.
-			Withf("Delete it first with 'rk delete cluster %s', or choose another name.", name).Wrapf("the name %q is in use", name)
-	case errors.Is(err, problem.ClusterNotFound):
-		return nil
-	}
-	return err
 }

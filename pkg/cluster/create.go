@@ -26,7 +26,7 @@ import (
 // unless o.Retain. Errors hold a problem.Problem; a failure after the first
 // node was started also carries the nodes' own words (problem.Logs).
 func Create(ctx context.Context, eng engine.Engine, p *plan.Plan, o CreateOptions) (*Created, error) {
-	if err := checkNew(ctx, eng, p.Cluster); err != nil {
+	if err := CheckNew(ctx, eng, p.Cluster); err != nil {
 		return nil, err
 	}
 	c := &creation{engine: eng, plan: p, options: o, now: time.Now()}

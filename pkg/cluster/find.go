@@ -125,15 +125,14 @@ func Find(ctx context.Context, eng engine.Engine, name string) (*Cluster, error)
 	return nil, problem.ClusterNotFound.Wrapf("%q; there are: %s", name, strings.Join(names, ", "))
 }
 
-// checkNew refuses a name that is in use.
-func checkNew(ctx context.Context, eng engine.Engine, name string) error {
+// CheckNew refuses a name that is in use, with problem.ClusterExists.
+func CheckNew(ctx context.Context, eng engine.Engine, name string) error {
 	_, err := Find(ctx, eng, name)
-	if err == nil {
+	switch {
+	case err == nil:
 		return problem.ClusterExists.
-			Withf("Choose another name with --name, or delete the old cluster: 'rk delete cluster %s'.", name).
-			Wrapf("%q", name)
-	}
-	if errors.Is(err, problem.ClusterNotFound) {
+			Withf("Delete it first with 'rk delete cluster %s', or choose another name.", name).Wrapf("the name %q is in use", name)
+	case errors.Is(err, problem.ClusterNotFound):
 		return nil
 	}
 	return err
