@@ -32,7 +32,21 @@ for purpose in "$@"; do
 		[[ " ${missing[*]-} " == *" $package "* ]] || missing+=("$package")
 	done
 done
-[[ ${#missing[@]} -eq 0 ]] && exit 0
+# The programs of the node image need this Go; Debian's may be older.
+check_go() {
+	local want=1.26.6 have
+	have=$(cd / && GOTOOLCHAIN=local go env GOVERSION)
+	if [[ $(printf '%s\n' "$want" "${have#go}" | sort -V | head -n 1) != "$want" ]]; then
+		echo "Go $want or newer is needed, and $(command -v go) is ${have#go}." >&2
+		echo "Install a newer Go and put it first in PATH." >&2
+		exit 3
+	fi
+}
+
+if [[ ${#missing[@]} -eq 0 ]]; then
+	check_go
+	exit 0
+fi
 
 if [[ $(id -u) -ne 0 ]]; then
 	echo "Missing: ${missing[*]}" >&2
@@ -47,3 +61,4 @@ echo "Installing Debian packages: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+check_go
