@@ -254,7 +254,7 @@ func TestCreateWithAPI(t *testing.T) {
 	if made.Kubeconfig != path || made.Context != "rk-demo" {
 		t.Errorf("made %+v", made)
 	}
-	if want := []string{"network", "nodes", "api", "addons", "ready", "kubeconfig"}; !slices.Equal(topLevel(steps.started), want) {
+	if want := []string{"network", "nodes", "api", "addons", "ready", "addons-ready", "kubeconfig"}; !slices.Equal(topLevel(steps.started), want) {
 		t.Errorf("steps %v, want %v", topLevel(steps.started), want)
 	}
 	if err := Delete(t.Context(), f, "demo", DeleteOptions{Kubeconfig: path}); err != nil {
@@ -279,7 +279,7 @@ func TestFaultsOfTheAPI(t *testing.T) {
 	}
 	hang := func(_ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true }
 	drop := func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }
-	for _, stepID := range []string{"network", "nodes", "node/demo-worker", "api", "addons", "ready", "kubeconfig"} {
+	for _, stepID := range []string{"network", "nodes", "node/demo-worker", "api", "addons", "ready", "addons-ready", "kubeconfig"} {
 		type kind struct {
 			name  string
 			apply func(k *kubeAPI, f *enginetest.Fake, s *stepTracker, o *CreateOptions, cancel context.CancelFunc)
@@ -319,12 +319,16 @@ func TestFaultsOfTheAPI(t *testing.T) {
 			onAPI("error", refuse, problem.NodesNotReady)
 			onAPI("no answer", hang, problem.NodesNotReady)
 			onAPI("dropped connections", drop, problem.NodesNotReady)
+		case "addons-ready":
+			onAPI("error", refuse, problem.AddonNotAvailable)
+			onAPI("no answer", hang, problem.AddonNotAvailable)
+			onAPI("dropped connections", drop, problem.AddonNotAvailable)
 		case "kubeconfig":
 			kinds = append(kinds, kind{"unwritable", func(_ *kubeAPI, _ *enginetest.Fake, _ *stepTracker, o *CreateOptions, _ context.CancelFunc) {
 				o.Kubeconfig = "/dev/null/config"
 			}, problem.KubeconfigUnwritable})
 		}
-		if slices.Contains([]string{"api", "addons", "ready"}, stepID) {
+		if slices.Contains([]string{"api", "addons", "ready", "addons-ready"}, stepID) {
 			kinds = append(kinds, kind{"node stops", func(k *kubeAPI, f *enginetest.Fake, s *stepTracker, _ *CreateOptions, _ context.CancelFunc) {
 				k.setFault(during(s, hang))
 				s.onStart = func(started string) {

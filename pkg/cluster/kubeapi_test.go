@@ -142,7 +142,9 @@ func (k *kubeAPI) object(p string) object {
 	list := func(apiVersion, kind string, items ...object) object {
 		return object{"apiVersion": apiVersion, "kind": kind + "List", "metadata": object{"resourceVersion": "1"}, "items": items}
 	}
-	named := func(name string) object { return object{"name": name, "uid": name, "namespace": path.Base(path.Dir(p))} }
+	named := func(name string) object {
+		return object{"name": name, "uid": name, "namespace": path.Base(path.Dir(p))}
+	}
 	ready := func(kind string) []object { return []object{{"type": kind, "status": "True"}} }
 	owners := []string{"kube-flannel-ds", "kube-proxy"}
 	switch path.Base(p) {
