@@ -26,7 +26,7 @@ func process(data []byte) (config.Cluster, error) {
 		return c, err
 	}
 	c = config.Default(c)
-	return c, config.Locate(data, config.Validate(c))
+	return c, config.Validate(c)
 }
 
 // Every file of testdata/good is accepted, and defaulted as its golden says.
@@ -128,17 +128,6 @@ func TestDefaultKubernetesVersionIsThatOfTheNodeImage(t *testing.T) {
 	}
 	if got, want := config.DefaultKubernetesVersion, versions.Kubernetes.Default; got != want {
 		t.Errorf("DefaultKubernetesVersion is %q, node-image/versions.yaml says %q", got, want)
-	}
-}
-
-func TestLocateLeavesOtherErrorsAlone(t *testing.T) {
-	t.Parallel()
-	other := errors.New("other")
-	if got := config.Locate([]byte("a: b"), other); !errors.Is(got, other) {
-		t.Errorf("got %v", got)
-	}
-	if got := config.Locate(nil, nil); got != nil {
-		t.Errorf("nil became %v", got)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	yaml "go.yaml.in/yaml/v3"
 )
@@ -20,29 +21,78 @@ import (
 // (https://kind.sigs.k8s.io/docs/user/configuration/).
 const kindAPI = "kind.x-k8s.io/"
 
-// Load decodes a configuration file, YAML or JSON, strictly: an unknown or
-// repeated field and a value of the wrong type are errors. It reports all of
-// them at once, as [Errors] with line numbers. Nothing is defaulted, and
-// beyond apiVersion and kind nothing is validated.
+// maxSize of a file in bytes: a thousand times what a large cluster needs.
+const maxSize = 1 << 20
+
+// Load decodes a configuration file, YAML or JSON, strictly, and validates it:
+// an unknown or repeated field, a value of the wrong type and whatever
+// [Validate] finds are errors. It reports all of them at once, as [Errors]
+// with their positions. Nothing is defaulted in the result; it was validated
+// with the defaults.
 func Load(data []byte) (Cluster, error) {
 	root, err := parse(data)
 	if err != nil {
 		return Cluster{}, err
 	}
-	if err := checkFormat(root); err != nil {
-		return Cluster{}, err
+	errs, final := checkFormat(root)
+	if final {
+		return Cluster{}, errs
 	}
 	var c Cluster
-	d := decoder{}
+	d := decoder{at: map[string]*yaml.Node{}}
 	d.value(root, reflect.ValueOf(&c).Elem(), "")
-	slices.SortStableFunc(d.errs, func(a, b Error) int { return a.Line - b.Line })
-	return c, d.errs.orNil()
+	if d.values > maxValues {
+		return Cluster{}, Errors{{Message: fmt.Sprintf("the file describes more than %d values, those of aliases counted each time", maxValues)}}
+	}
+	errs = append(d.errs, d.locate(without(errs, d.errs))...)
+	var invalid Errors
+	if errors.As(Validate(Default(c)), &invalid) {
+		errs = append(errs, d.locate(without(invalid, errs))...)
+	}
+	if len(errs) > 0 {
+		errs.byPosition()
+		return Cluster{}, errs
+	}
+	return c, nil
 }
+
+// without returns those of errs that are not about, above or below the path of
+// an error that is known: they may be its consequence.
+func without(errs, known Errors) Errors {
+	return slices.DeleteFunc(errs, func(e Error) bool {
+		return slices.ContainsFunc(known, func(k Error) bool { return covers(k.Path, e.Path) || covers(e.Path, k.Path) })
+	})
+}
+
+// covers reports whether path is at or below top.
+func covers(top, path string) bool {
+	rest, ok := strings.CutPrefix(path, top)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+// locate fills in where the paths of errs are, or the nearest thing above them
+// that is in the file.
+func (d *decoder) locate(errs Errors) Errors {
+	for i, e := range errs {
+		for p := e.Path; p != ""; p = parent(p) {
+			if n := d.at[p]; n != nil {
+				errs[i].Line, errs[i].Column = n.Line, n.Column
+				break
+			}
+		}
+	}
+	return errs
+}
+
+func parent(path string) string { return path[:max(0, strings.LastIndexAny(path, ".["))] }
 
 var yamlErrorRe = regexp.MustCompile(`(?s)^yaml: (?:line (\d+): )?(.*)$`)
 
 // parse returns the mapping that the one document of data holds.
 func parse(data []byte) (*yaml.Node, error) {
+	if err := checkText(data); err != nil {
+		return nil, err
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var doc yaml.Node
 	err := dec.Decode(&doc)
@@ -50,63 +100,101 @@ func parse(data []byte) (*yaml.Node, error) {
 		return nil, Errors{{Message: fmt.Sprintf("the file is empty; it must start with:\napiVersion: %s\nkind: %s", APIVersion, Kind)}}
 	}
 	if err != nil {
-		return nil, syntaxError(err)
+		return nil, syntaxError(data, err)
 	}
 	root := resolve(doc.Content[0])
 	if root.Kind != yaml.MappingNode {
-		return nil, Errors{{Line: root.Line, Message: "must be a mapping of fields, not " + describe(root)}}
+		return nil, Errors{{Line: root.Line, Column: root.Column, Message: message("must be a mapping of fields, not %s", describe(root))}}
 	}
 	var second yaml.Node
 	if err := dec.Decode(&second); err == nil {
-		return nil, Errors{{Line: second.Line, Message: "the file has more than one document; one describes one cluster"}}
+		return nil, Errors{{Line: second.Line, Column: second.Column, Message: "the file has more than one document; one describes one cluster"}}
 	} else if !errors.Is(err, io.EOF) {
-		return nil, syntaxError(err)
+		return nil, syntaxError(data, err)
 	}
 	return root, nil
 }
 
-func syntaxError(err error) error {
+// checkText refuses what YAML is not made of, with its exact position.
+func checkText(data []byte) error {
+	if len(data) > maxSize {
+		return Errors{{Message: fmt.Sprintf("the file has %d bytes; at most %d are read", len(data), maxSize)}}
+	}
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return Errors{{Line: 1, Column: 1, Message: "the file is UTF-16; save it as UTF-8"}}
+	}
+	line, column := 1, 0
+	for i := 0; i < len(data); {
+		r, size := utf8.DecodeRune(data[i:])
+		column++
+		switch {
+		case r == utf8.RuneError && size == 1:
+			return Errors{{Line: line, Column: column, Message: fmt.Sprintf("the file is not UTF-8: there is a byte 0x%02x; save it as UTF-8", data[i])}}
+		case r == '\n':
+			line, column = line+1, 0
+		case r == '\t' || r == '\r':
+		case r < ' ' || r == 0x7f:
+			return Errors{{Line: line, Column: column, Message: fmt.Sprintf("the file holds the control character %U, which YAML does not allow", r)}}
+		}
+		i += size
+	}
+	return nil
+}
+
+func syntaxError(data []byte, err error) error {
 	m := yamlErrorRe.FindStringSubmatch(err.Error())
 	if m == nil {
 		return Errors{{Message: "is not YAML: " + err.Error()}}
 	}
 	line, _ := strconv.Atoi(m[1]) // no line: 0, unknown
+	if lines := bytes.Split(data, []byte("\n")); line > 0 && line <= len(lines) {
+		indentation := lines[line-1][:len(lines[line-1])-len(bytes.TrimLeft(lines[line-1], " \t"))]
+		if i := bytes.IndexByte(indentation, '\t'); i >= 0 {
+			return Errors{{Line: line, Column: i + 1, Message: "is not YAML: a tab cannot indent; use spaces"}}
+		}
+	}
 	return Errors{{Line: line, Message: "is not YAML: " + m[2]}}
 }
 
-// checkFormat looks at apiVersion and kind alone, since a file of another
-// format would otherwise be answered with a list of unknown fields.
-func checkFormat(root *yaml.Node) error {
-	var errs Errors
-	version, line := scalarField(root, "apiVersion")
+// checkFormat looks at apiVersion and kind alone. A file of another format is
+// not looked at further (final): it would be answered with a list of unknown fields.
+func checkFormat(root *yaml.Node) (errs Errors, final bool) {
+	fail := func(path, format string, args ...any) {
+		e := Error{Path: path, Message: message(format, args...)}
+		if n := child(root, path); n != nil {
+			e.Line, e.Column = n.Line, n.Column
+		}
+		errs = append(errs, e)
+	}
+	version := scalarField(root, "apiVersion")
 	switch {
 	case strings.HasPrefix(version, kindAPI):
-		errs = Errors{{Path: "apiVersion", Line: line, Message: fmt.Sprintf(
-			"%q is kind's format, which this version of rk does not read; write the cluster as apiVersion: %s (see docs/config.md)", version, APIVersion)}}
-		return errs
+		fail("apiVersion", "%q is kind's format, which this version of rk does not read; write the cluster as apiVersion: %s (see docs/config.md)",
+			version, text(APIVersion))
+		return errs, true
 	case version == "":
-		errs = append(errs, Error{Path: "apiVersion", Line: line, Message: "is required; write: " + APIVersion})
+		fail("apiVersion", "is required; write: %s", text(APIVersion))
 	case version != APIVersion:
-		errs = append(errs, Error{Path: "apiVersion", Line: line, Message: fmt.Sprintf("%q is not known to this version of rk; write: %s", version, APIVersion)})
+		fail("apiVersion", "%q is not known to this version of rk; write: %s", version, text(APIVersion))
+		final = true
 	}
-	kind, line := scalarField(root, "kind")
-	switch kind {
+	switch kind := scalarField(root, "kind"); kind {
 	case Kind:
 	case "":
-		errs = append(errs, Error{Path: "kind", Line: line, Message: "is required; write: " + Kind})
+		fail("kind", "is required; write: %s", text(Kind))
 	default:
-		errs = append(errs, Error{Path: "kind", Line: line, Message: fmt.Sprintf("%q is not known; write: %s", kind, Kind)})
+		fail("kind", "%q is not known; write: %s", kind, text(Kind))
 	}
-	return errs.orNil()
+	return errs, final
 }
 
-// scalarField returns the text and line of a scalar field of m, "" and 0 if it is not there.
-func scalarField(m *yaml.Node, name string) (text string, line int) {
+// scalarField returns the text of a scalar field of m, "" if it is not there.
+func scalarField(m *yaml.Node, name string) string {
 	n := child(m, name)
 	if n == nil || n.Kind != yaml.ScalarNode || isNull(n) {
-		return "", 0
+		return ""
 	}
-	return n.Value, n.Line
+	return n.Value
 }
 
 // child returns the value of a field of m, nil if it is not there.
@@ -130,48 +218,26 @@ func resolve(n *yaml.Node) *yaml.Node {
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
 // describe names what a node is, for "must be …, not …".
-func describe(n *yaml.Node) string {
+func describe(n *yaml.Node) text {
 	switch n.Kind {
 	case yaml.MappingNode:
 		return "a mapping"
 	case yaml.SequenceNode:
 		return "a list"
+	}
+	value := shorten(n.Value)
+	switch tag := n.ShortTag(); tag {
+	case "!!null":
+		return "empty"
+	case "!!bool":
+		return text("the boolean " + value)
+	case "!!int", "!!float":
+		return text("the number " + value)
+	case "!!timestamp":
+		return text("the date " + value)
+	case "!!str":
+		return text(strconv.Quote(value))
 	default:
-		switch n.ShortTag() {
-		case "!!null":
-			return "empty"
-		case "!!bool":
-			return "the boolean " + n.Value
-		case "!!int", "!!float":
-			return "the number " + n.Value
-		default:
-			return strconv.Quote(n.Value)
-		}
+		return text(fmt.Sprintf("%q of the type %s", value, segment(tag)))
 	}
-}
-
-// pathRe splits "nodes[0].labels[example.org/zone]" into "nodes", "[0]", "labels" and "[example.org/zone]".
-var pathRe = regexp.MustCompile(`\[[^\]]*\]|[^.\[\]]+`)
-
-// lineOf returns the line of the field at path, or of the nearest thing above
-// it that is there; 0 if there is none.
-func lineOf(root *yaml.Node, path string) int {
-	n, line := root, 0
-	for _, name := range pathRe.FindAllString(path, -1) {
-		name = strings.Trim(name, "[]")
-		var next *yaml.Node
-		switch n.Kind {
-		case yaml.MappingNode:
-			next = child(n, name)
-		case yaml.SequenceNode:
-			if i, err := strconv.Atoi(name); err == nil && i < len(n.Content) {
-				next = resolve(n.Content[i])
-			}
-		}
-		if next == nil {
-			break
-		}
-		n, line = next, next.Line
-	}
-	return line
 }

@@ -100,7 +100,11 @@ func (e *Errors) image(path, ref string) {
 func (e *Errors) oneOf(path, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
 		last := len(allowed) - 1
-		e.add(path, "%q is not known; write %s or %s", value, strings.Join(allowed[:last], ", "), allowed[last])
+		hint := text("")
+		if best := closest(value, allowed); best != "" {
+			hint = text(fmt.Sprintf("did you mean %q? ", best))
+		}
+		e.add(path, "%q is not known; %swrite %s or %s", value, hint, text(strings.Join(allowed[:last], ", ")), text(allowed[last]))
 	}
 }
 
@@ -144,7 +148,7 @@ var kubeletLabels = []string{"kubernetes.io/hostname", "kubernetes.io/os", "kube
 
 func (e *Errors) labels(path string, labels map[string]string) {
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
-		p := fmt.Sprintf("%s[%s]", path, k)
+		p := element(path, k)
 		e.addAll(p, "label key", content.IsLabelKey(k))
 		e.addAll(p, "label value", content.IsLabelValue(labels[k]))
 		if slices.Contains(kubeletLabels, k) {
@@ -182,7 +186,7 @@ var examplesRe = regexp.MustCompile(`\s*\(e\.g\. .*?regex used for validation is
 // addAll adds what Kubernetes' own validation says about a value.
 func (e *Errors) addAll(path, what string, messages []string) {
 	for _, m := range messages {
-		e.add(path, "is not a valid %s: %s", what, examplesRe.ReplaceAllString(m, ""))
+		e.add(path, "is not a valid %s: %s", what, text(examplesRe.ReplaceAllString(m, "")))
 	}
 }
 
