@@ -18,6 +18,7 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/cluster"
 	"github.com/rootless-kubernetes/rk/pkg/config"
 	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/engine/connect"
 	"github.com/rootless-kubernetes/rk/pkg/nodeimage"
 	"github.com/rootless-kubernetes/rk/pkg/plan"
 	"github.com/rootless-kubernetes/rk/pkg/preflight"
@@ -54,7 +55,7 @@ type app struct {
 }
 
 // engines are the values of --engine.
-var engines = []string{"auto", "podman"}
+var engines = connect.Names
 
 // New returns the command rk. Its errors hold a problem.Problem with the exit code; [Run] prints them.
 func New(d Deps) *cobra.Command { return newApp(d).root() }
@@ -125,9 +126,9 @@ container engine. No root is needed, and nothing runs beside the clusters.
 	flags := cmd.PersistentFlags()
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more: causes in full, and where the time went")
 	flags.StringVar(&a.progress, "progress", "auto", "how progress is shown on standard error: auto, tty, plain, json or quiet")
-	flags.StringVar(&a.engine, "engine", "auto", "container engine: auto or podman")
+	flags.StringVar(&a.engine, "engine", "", "container engine: auto, podman or docker (default $RK_ENGINE, else auto)")
 	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		if err := oneOf(cmd, "engine", a.engine, engines...); err != nil {
+		if err := oneOf(cmd, "engine", a.engine, engines...); a.engine != "" && err != nil {
 			return err
 		}
 		return a.setProgress()

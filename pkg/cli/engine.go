@@ -11,7 +11,11 @@ import (
 )
 
 func (a *app) dial(ctx context.Context) (engine.Engine, error) {
-	return connect.Dial(ctx, connect.Options{Engine: a.engine, Env: a.Env})
+	c, _, err := connect.Dial(ctx, connect.Options{Engine: a.engine, Env: a.Env})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // withEngine calls f with a connected engine and closes it afterwards.
