@@ -38,6 +38,10 @@ type Options struct {
 	Binds []Bind
 	// PodmanSocket enables the user unit podman.socket.
 	PodmanSocket bool
+	// Docker installs and starts rootless Docker for the user, as its setup tool does:
+	// the user unit docker.service, and the docker context "rootless" as the current one.
+	// Nil: there is none.
+	Docker *Docker
 	// HomeOnOverlay puts /home on overlayfs, where overlayfs cannot have its upper
 	// directories: engines then have to use fuse-overlayfs. Default: a plain directory.
 	HomeOnOverlay bool
@@ -177,7 +181,10 @@ func (o *Options) complete(id string) error {
 			return fmt.Errorf("bind %s:%s: %w", bind.Src, bind.Dst, err)
 		}
 	}
-	return o.Release.check()
+	if err := o.Release.check(); err != nil {
+		return err
+	}
+	return o.Docker.check(o.Release)
 }
 
 func (b *base) start(ctx context.Context, o Options) (_ *Host, err error) {
@@ -291,7 +298,7 @@ func (h *Host) welcome(ctx context.Context, o Options) error {
 			return err
 		}
 	}
-	return nil
+	return h.setUpDocker(ctx, o.Docker)
 }
 
 // nspawnArgs is systemd-nspawn's command line. What a host needs beyond a plain container:

@@ -26,6 +26,7 @@ import (
 const usage = `usage: testhost COMMAND
 
   up NAME [--release bookworm|trixie|sid] [--bind SRC[:DST]]... [--podman-socket] [--home-on-overlay]
+     [--docker [--docker-net slirp4netns|pasta] [--docker-port-driver builtin|slirp4netns|implicit]]
                            start a host, which lives until "down"; binds are read-only
   sh NAME [-- SCRIPT...]   a login session as the user "rk": a shell, or a script
   root NAME [-- SCRIPT...] the same as the host's root
@@ -111,6 +112,10 @@ func up(ctx context.Context, args []string) error {
 	release := releaseFlag(flags)
 	o := testhost.Options{Progress: os.Stderr}
 	flags.BoolVar(&o.PodmanSocket, "podman-socket", false, "enable the user unit podman.socket")
+	var docker testhost.Docker
+	withDocker := flags.Bool("docker", false, "install and start rootless Docker")
+	flags.StringVar(&docker.Net, "docker-net", "", "its network driver")
+	flags.StringVar(&docker.PortDriver, "docker-port-driver", "", "its port driver")
 	flags.BoolVar(&o.HomeOnOverlay, "home-on-overlay", false, "put /home on overlayfs")
 	flags.Func("bind", "SRC[:DST], read-only", func(s string) error {
 		src, dst, ok := strings.Cut(s, ":")
@@ -125,6 +130,9 @@ func up(ctx context.Context, args []string) error {
 		return err
 	}
 	o.Name, o.Release = operands[0], testhost.Release(*release)
+	if *withDocker || docker != (testhost.Docker{}) {
+		o.Docker = &docker
+	}
 	host, err := testhost.Start(ctx, o)
 	if err != nil {
 		return err
