@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -119,6 +120,13 @@ func (h *Host) Release() Release { return h.state.Release }
 
 // Addr is the host's IPv4 address on the bridge that all hosts share.
 func (h *Host) Addr() string { return h.state.Addr }
+
+// Gateway is this machine's address on that bridge, and the host's name server;
+// nothing answers there unless the test does.
+func (h *Host) Gateway() netip.Addr {
+	addr, _ := netip.ParseAddr(h.state.Gateway) // this package's own
+	return addr
+}
 
 // Keep makes the host outlive this process; "testhost down" removes it.
 func (h *Host) Keep() error {
