@@ -14,8 +14,8 @@ type Docker struct {
 	// Net is RootlessKit's network driver, one of DockerNets. Default: what
 	// dockerd-rootless.sh takes by itself, slirp4netns.
 	Net string
-	// PortDriver is RootlessKit's port driver, one of DockerPortDrivers. Default:
-	// "builtin", and "implicit" with Net "pasta".
+	// PortDriver is RootlessKit's port driver, one of DockerPortDrivers; "implicit" goes
+	// with Net "pasta". Default: dockerd-rootless.sh's, "builtin".
 	PortDriver string
 }
 
@@ -35,9 +35,6 @@ func (d *Docker) check(r Release) error {
 		return fmt.Errorf("unknown port driver %q: use one of %v", d.PortDriver, DockerPortDrivers)
 	case d.Net == "pasta" && r == Bookworm:
 		return fmt.Errorf("RootlessKit of %s has no network driver pasta", r)
-	}
-	if d.Net == "pasta" && d.PortDriver == "" {
-		d.PortDriver = "implicit"
 	}
 	return nil
 }

@@ -33,8 +33,11 @@ type Deps struct {
 	// Env looks up environment variables (os.Getenv).
 	Env func(string) string
 
-	// Dial connects to the rootless engine of this user.
+	// Dial connects to the rootless engine of this user, to the preferred one if there are two.
 	Dial func(ctx context.Context) (engine.Engine, error)
+	// DialAll connects to every rootless engine of this user; those that cannot
+	// be used come beside. Default: to Dial's, if that is given.
+	DialAll func(ctx context.Context) ([]*connect.Connection, []*connect.Unusable, error)
 	// Gather measures the facts of a plan: preflight.Gather.
 	Gather func(ctx context.Context, eng preflight.Engine, c config.Cluster, image plan.ImageFacts) (plan.Facts, error)
 	// Create carries out a plan: cluster.Create.
@@ -53,9 +56,6 @@ type app struct {
 	progress string // --progress
 	engine   string // --engine
 }
-
-// engines are the values of --engine.
-var engines = connect.Names
 
 // New returns the command rk. Its errors hold a problem.Problem with the exit code; [Run] prints them.
 func New(d Deps) *cobra.Command { return newApp(d).root() }
@@ -84,6 +84,15 @@ func newApp(d Deps) *app {
 	a := &app{Deps: d}
 	if _, ok := a.Err.(*os.File); !ok { // which is safe for concurrent use by itself
 		a.Err = &lockedWriter{w: a.Err}
+	}
+	switch {
+	case a.DialAll != nil:
+	case a.Dial != nil:
+		a.DialAll = a.dialOne
+	default:
+		a.DialAll = func(ctx context.Context) ([]*connect.Connection, []*connect.Unusable, error) {
+			return connect.DialAll(ctx, a.connectOptions())
+		}
 	}
 	if a.Dial == nil {
 		a.Dial = a.dial
@@ -128,12 +137,12 @@ container engine. No root is needed, and nothing runs beside the clusters.
 	flags.StringVar(&a.progress, "progress", "auto", "how progress is shown on standard error: auto, tty, plain, json or quiet")
 	flags.StringVar(&a.engine, "engine", "", "container engine: auto, podman or docker (default $RK_ENGINE, else auto)")
 	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		if err := oneOf(cmd, "engine", a.engine, engines...); a.engine != "" && err != nil {
+		if err := oneOf(cmd, "engine", a.engine, connect.Names...); a.engine != "" && err != nil {
 			return err
 		}
 		return a.setProgress()
 	}
-	choices(cmd, "engine", engines...)
+	choices(cmd, "engine", connect.Names...)
 	choices(cmd, "progress", "auto", "tty", "plain", "json", "quiet")
 	cmd.AddCommand(a.create(), a.delete(), a.get(), a.build(), a.version(), a.explain())
 	return cmd

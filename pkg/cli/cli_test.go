@@ -29,6 +29,7 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/cluster"
 	"github.com/rootless-kubernetes/rk/pkg/config"
 	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/engine/connect"
 	"github.com/rootless-kubernetes/rk/pkg/engine/enginetest"
 	"github.com/rootless-kubernetes/rk/pkg/kube"
 	"github.com/rootless-kubernetes/rk/pkg/node"
@@ -107,7 +108,10 @@ func (w *world) deps(ctx context.Context, cancel func(), ts *testscript.TestScri
 	return cli.Deps{
 		In: strings.NewReader(w.input), Out: ts.Stdout(), Err: ts.Stderr(), Env: ts.Getenv,
 		Dial: func(context.Context) (engine.Engine, error) { return kept{w.engine}, w.dial },
-		Now:  func() time.Time { return w.now },
+		DialAll: func(context.Context) ([]*connect.Connection, []*connect.Unusable, error) {
+			return []*connect.Connection{{Engine: kept{w.engine}, Name: connect.Podman}}, nil, w.dial
+		},
+		Now: func() time.Time { return w.now },
 		Gather: func(ctx context.Context, eng preflight.Engine, c config.Cluster, image plan.ImageFacts) (plan.Facts, error) {
 			facts, err := preflight.Gather(ctx, eng, c, image)
 			// What depends on the machine is the same on all of them.

@@ -48,8 +48,13 @@ if the engine does not have it.`,
 			if err != nil {
 				return err
 			}
-			_, err = withEngine(cmd.Context(), a, func(ctx context.Context, eng engine.Engine) (struct{}, error) {
-				return struct{}{}, a.createWith(ctx, eng, c, f)
+			_, err = withEngines(cmd.Context(), a, func(ctx context.Context, e engines) (struct{}, error) {
+				// Before anything is built or loaded for it; cluster.Create looks again.
+				if err := e.checkNew(ctx, c.Name); err != nil {
+					return struct{}{}, err
+				}
+				a.noteEngine(e.all[0])
+				return struct{}{}, a.createWith(ctx, e.all[0], c, f)
 			})
 			return err
 		},
@@ -171,10 +176,6 @@ func override(cmd *cobra.Command, args []string, c config.Cluster, f createFlags
 // createWith creates a cluster on an engine, or prints its plan.
 func (a *app) createWith(ctx context.Context, eng engine.Engine, c config.Cluster, f createFlags) error {
 	start := a.Now()
-	// Before anything is built or loaded for it; cluster.Create looks again.
-	if err := cluster.CheckNew(ctx, eng, c.Name); err != nil {
-		return err
-	}
 	image, err := a.nodeImage(ctx, eng, c.Image, f)
 	if err != nil {
 		return err

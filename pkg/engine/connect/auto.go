@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/rootless-kubernetes/rk/pkg/engine"
@@ -37,7 +38,17 @@ type Options struct {
 type Connection struct {
 	engine.Engine
 	Name string // "podman" or "docker"
-	Why  string // e.g. "its API service listens, and Docker is not there"
+	Why  string // e.g. "it is the only engine of this user"
+	// Chosen says that there is another engine, which could have been taken.
+	Chosen bool
+}
+
+// Title is the engine's name as it is written in sentences.
+func (c *Connection) Title() string {
+	if c.Name == Docker {
+		return dockerKind.title
+	}
+	return podmanKind.title
 }
 
 // Unusable is an engine that is there and cannot be used. It wraps a Problem.
@@ -56,14 +67,19 @@ func (u *Unusable) Unwrap() error { return u.Err }
 // problem.NoUserSession, NoEngine, EngineUnreachable, EngineRootful,
 // EngineTooOld, EngineServiceFailed and InvalidUsage.
 func Dial(ctx context.Context, o Options) (c *Connection, unusable []*Unusable, err error) {
-	candidates, err := o.candidates(ctx)
+	d, name := o.dialer()
+	return d.first(ctx, name)
+}
+
+func (d dialer) first(ctx context.Context, name string) (c *Connection, unusable []*Unusable, err error) {
+	candidates, err := d.candidates(ctx, name)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, candidate := range candidates {
 		eng, err := candidate.dial(ctx)
 		if err == nil {
-			return &Connection{eng, candidate.name, candidate.why}, unusable, nil
+			return &Connection{eng, candidate.name, candidate.why, len(candidates) > 1}, unusable, nil
 		}
 		if ctx.Err() != nil {
 			return nil, nil, ctx.Err()
@@ -77,7 +93,12 @@ func Dial(ctx context.Context, o Options) (c *Connection, unusable []*Unusable, 
 // clusters may be on any of them. The caller closes the connections. An engine
 // that is there and cannot be used is in unusable; it is an error if all are.
 func DialAll(ctx context.Context, o Options) (all []*Connection, unusable []*Unusable, err error) {
-	candidates, err := o.candidates(ctx)
+	d, name := o.dialer()
+	return d.all(ctx, name)
+}
+
+func (d dialer) all(ctx context.Context, name string) (all []*Connection, unusable []*Unusable, err error) {
+	candidates, err := d.candidates(ctx, name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -92,7 +113,7 @@ func DialAll(ctx context.Context, o Options) (all []*Connection, unusable []*Unu
 			unusable = append(unusable, &Unusable{c.name, errs[i]})
 			continue
 		}
-		all = append(all, &Connection{engines[i], c.name, c.why})
+		all = append(all, &Connection{engines[i], c.name, c.why, len(candidates) > 1})
 	}
 	if err := ctx.Err(); err != nil {
 		for _, c := range all {
@@ -125,19 +146,23 @@ type candidate struct {
 	dial      func(ctx context.Context) (engine.Engine, error)
 }
 
-// candidates are the engines to try, the preferred one first.
-func (o Options) candidates(ctx context.Context) ([]candidate, error) {
+// dialer is this process's, and the engine that the options name.
+func (o Options) dialer() (d dialer, name string) {
 	if o.Env == nil {
 		o.Env = os.Getenv
 	}
-	name, source := o.Engine, "--engine"
+	return dialer{env: o.Env, uid: os.Getuid(), peer: peerUID}, o.Engine
+}
+
+// candidates are the engines to try, the preferred one first.
+func (d dialer) candidates(ctx context.Context, name string) ([]candidate, error) {
+	source := "--engine"
 	if name == "" {
-		name, source = o.Env("RK_ENGINE"), "RK_ENGINE"
+		name, source = d.env("RK_ENGINE"), "RK_ENGINE"
 	}
-	d := dialer{env: o.Env, uid: os.Getuid(), peer: peerUID}
 	switch name {
 	case "", Auto:
-		return d.candidates(ctx), nil
+		return d.found(ctx), nil
 	case Podman:
 		return []candidate{{Podman, source + " says so", d.podman}}, nil
 	case Docker:
@@ -146,28 +171,27 @@ func (o Options) candidates(ctx context.Context) ([]candidate, error) {
 	return nil, problem.InvalidUsage.With("Use podman, docker or auto.").Wrapf("%s=%s: there is no such engine", source, name)
 }
 
-// candidates looks which engines are there. It does not connect to them.
-func (d dialer) candidates(ctx context.Context) []candidate {
-	podman := candidate{Podman, "", d.podman}
-	docker := candidate{Docker, "", d.docker}
-	podmanListens, podmanWhy := d.podmanListens(ctx)
-	dockerThere, dockerWhy := d.dockerThere(ctx)
+// found looks which engines are there. It does not connect to them.
+func (d dialer) found(ctx context.Context) []candidate {
+	podman, docker := candidate{Podman, "", d.podman}, candidate{Docker, "", d.docker}
+	listens, podmanWhy := d.podmanListens(ctx)
+	_, err := lookPath("podman", d.env("PATH"))
+	installed := err == nil && d.uid != 0
+	there, dockerWhy := d.dockerThere(ctx, listens || installed)
+	const only = "it is the only engine of this user"
 	switch {
-	case !dockerThere:
-		podman.why = "it is the only engine of this user"
+	case !there:
+		podman.why = only
 		return []candidate{podman}
-	case podmanListens:
-		podman.why = podmanWhy + "; Docker is there too"
-		docker.why = dockerWhy
+	case listens:
+		podman.why, docker.why = podmanWhy+", and it goes before Docker", dockerWhy
 		return []candidate{podman, docker}
+	case installed:
+		podman.why, docker.why = "it is installed", dockerWhy+", and Podman has no API service running"
+		return []candidate{docker, podman}
 	}
-	if _, err := lookPath("podman", d.env("PATH")); err != nil || d.uid == 0 {
-		docker.why = "it is the only engine of this user"
-		return []candidate{docker}
-	}
-	docker.why = dockerWhy + "; Podman is installed, and has no API service running"
-	podman.why = "it is installed"
-	return []candidate{docker, podman}
+	docker.why = only
+	return []candidate{docker}
 }
 
 func (d dialer) podmanListens(ctx context.Context) (listens bool, why string) {
@@ -182,15 +206,17 @@ func (d dialer) podmanListens(ctx context.Context) (listens bool, why string) {
 	return listens, "it listens at " + path
 }
 
-// dockerThere says whether there is a Docker which this user means to use. A
-// docker context that names another machine's is none.
-func (d dialer) dockerThere(ctx context.Context) (there bool, why string) {
+// dockerThere says whether there is a Docker that this user may mean. Beside
+// a Podman, that of another machine is none.
+func (d dialer) dockerThere(ctx context.Context, podman bool) (there bool, why string) {
 	endpoint, err := d.dockerEndpoint(ctx)
 	switch {
-	case err == nil:
-		return true, "it is the Docker of " + endpoint.source
 	case errors.Is(err, problem.NoEngine), errors.Is(err, problem.NoUserSession):
 		return false, ""
+	case err != nil:
+		return true, "it is configured" // and cannot be used, which dial says
+	case podman && !strings.HasPrefix(endpoint.host, "unix://"):
+		return false, ""
 	}
-	return true, "it is configured"
+	return true, "it is that of " + endpoint.source
 }
