@@ -15,7 +15,8 @@ type Docker struct {
 	// dockerd-rootless.sh takes by itself, slirp4netns.
 	Net string
 	// PortDriver is RootlessKit's port driver, one of DockerPortDrivers; "implicit" goes
-	// with Net "pasta". Default: dockerd-rootless.sh's, "builtin".
+	// with Net "pasta". Default: dockerd-rootless.sh's, "builtin", or from Docker 28 on
+	// "implicit" with pasta.
 	PortDriver string
 }
 
