@@ -90,11 +90,10 @@ func TestBookwormDocker(t *testing.T) {
 	runIfAll(t, h, docker, "three-nodes")
 }
 
-// TestSidDocker is Docker 28.5 with pasta. (Its script would have pasta forward
-// ports, too, which it does not do in a test host.)
+// TestSidDocker is Docker 28.5 with pasta, which then forwards ports, too.
 func TestSidDocker(t *testing.T) {
-	h := start(t, testhost.Options{Release: testhost.Sid, Docker: &testhost.Docker{Net: "pasta", PortDriver: "builtin"}})
-	conformance(t, h, docker)
+	h := start(t, testhost.Options{Release: testhost.Sid, Docker: &testhost.Docker{Net: "pasta", PortDriver: "implicit"}})
+	conformance(t, h, docker, "RK_LIVE_PORTS=implicit")
 	runScenarios(t, h, docker, "one-node")
 	runIfAll(t, h, docker, "three-nodes", "failures")
 }
@@ -134,7 +133,7 @@ func start(t *testing.T, o testhost.Options) *testhost.Host {
 }
 
 // conformance runs the engine suite against the host's own engine, Podman's in a private API service.
-func conformance(t *testing.T, h *testhost.Host, engine string) {
+func conformance(t *testing.T, h *testhost.Host, engine string, env ...string) {
 	t.Helper()
 	t.Run("conformance", func(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(bin(t), engine+".test")); err != nil {
@@ -147,7 +146,7 @@ export CONTAINER_HOST="unix://$XDG_RUNTIME_DIR/conformance.sock"
 until podman --remote --url "$CONTAINER_HOST" version >/dev/null 2>&1; do sleep 0.1; done
 `
 		}
-		out, err := h.User(t.Context(), script+"export RK_LIVE_ENGINE="+engine+" RK_TESTPROG="+hostBin+"/testprog\n"+
+		out, err := h.User(t.Context(), script+"export RK_LIVE_ENGINE="+engine+" RK_TESTPROG="+hostBin+"/testprog "+strings.Join(env, " ")+"\n"+
 			hostBin+"/"+engine+".test -test.v -test.timeout 15m -test.run TestLive")
 		t.Log(out)
 		if err != nil {

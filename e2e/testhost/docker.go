@@ -14,9 +14,9 @@ type Docker struct {
 	// Net is RootlessKit's network driver, one of DockerNets. Default: what
 	// dockerd-rootless.sh takes by itself, slirp4netns.
 	Net string
-	// PortDriver is RootlessKit's port driver, one of DockerPortDrivers; "implicit" goes
-	// with Net "pasta". Default: dockerd-rootless.sh's, "builtin", or from Docker 28 on
-	// "implicit" with pasta.
+	// PortDriver is RootlessKit's port driver, one of DockerPortDrivers. Net "pasta" goes
+	// with "implicit" alone, which is its default; the others with slirp4netns, whose
+	// default is "builtin".
 	PortDriver string
 }
 
@@ -36,6 +36,12 @@ func (d *Docker) check(r Release) error {
 		return fmt.Errorf("unknown port driver %q: use one of %v", d.PortDriver, DockerPortDrivers)
 	case d.Net == "pasta" && r == Bookworm:
 		return fmt.Errorf("RootlessKit of %s has no network driver pasta", r)
+	}
+	switch {
+	case d.Net == "pasta" && d.PortDriver == "":
+		d.PortDriver = "implicit"
+	case (d.Net == "pasta") != (d.PortDriver == "implicit"):
+		return fmt.Errorf("the network driver %q does not go with the port driver %q", d.Net, d.PortDriver)
 	}
 	return nil
 }

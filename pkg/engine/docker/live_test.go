@@ -15,7 +15,9 @@ import (
 
 // TestLive runs the conformance suite against a real rootless Docker if
 // RK_LIVE_ENGINE is "docker". The daemon is DOCKER_HOST or the one at
-// $XDG_RUNTIME_DIR/docker.sock; RK_TESTPROG is a static build of enginetest/testprog.
+// $XDG_RUNTIME_DIR/docker.sock; RK_TESTPROG is a static build of
+// enginetest/testprog. RK_LIVE_PORTS is "implicit" where RootlessKit's port
+// driver is that.
 func TestLive(t *testing.T) {
 	if os.Getenv("RK_LIVE_ENGINE") != "docker" {
 		t.Skip("RK_LIVE_ENGINE is not docker")
@@ -25,7 +27,7 @@ func TestLive(t *testing.T) {
 		t.Fatalf("RK_TESTPROG: %v", err)
 	}
 	enginetest.Run(t, func(t *testing.T) engine.Engine { return dialLive(t) }, enginetest.Options{
-		Binary: binary, Live: true, Volumes: countVolumes,
+		Binary: binary, Live: true, Volumes: countVolumes, FollowedPorts: os.Getenv("RK_LIVE_PORTS") == "implicit",
 	})
 }
 
