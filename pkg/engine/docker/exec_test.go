@@ -228,11 +228,8 @@ func FuzzDemultiplex(f *testing.F) {
 		if err == nil && len(stream)-out.Len() < 0 {
 			t.Errorf("%d bytes came out of %d", out.Len(), len(stream))
 		}
-		// A byte less is either a whole number of frames less, or an error.
-		if err == nil && len(stream) > 0 {
-			if cut := demultiplex(bytes.NewReader(stream[:len(stream)-1]), io.Discard, io.Discard); cut == nil && !bytes.HasSuffix(stream, []byte{0}) {
-				t.Errorf("%q: the end cut off went unnoticed", stream)
-			}
+		if err == nil && len(stream) > 0 && demultiplex(bytes.NewReader(stream[:len(stream)-1]), nil, nil) == nil {
+			t.Errorf("%q: the end cut off went unnoticed", stream)
 		}
 	})
 }
