@@ -59,7 +59,7 @@ func answer(query []byte) ([]byte, error) {
 	if err := m.Unpack(query); err != nil {
 		return nil, err
 	}
-	m.Header.Response, m.Header.RecursionAvailable = true, true
+	m.Response, m.RecursionAvailable = true, true
 	m.Additionals = nil
 	for _, q := range m.Questions {
 		if q.Type == dnsmessage.TypeA {

@@ -63,7 +63,7 @@ func listen(t *testing.T) *fakeAPI {
 	}
 	server := &http.Server{Handler: f, ReadHeaderTimeout: time.Minute}
 	go server.Serve(l)                   //nolint:errcheck // ends with Close
-	t.Cleanup(func() { server.Close() }) // which does not wait for requests that hang
+	t.Cleanup(func() { _ = server.Close() }) // which does not wait for requests that hang
 	return f
 }
 
