@@ -62,7 +62,7 @@ func listen(t *testing.T) *fakeAPI {
 		t.Fatal(err)
 	}
 	server := &http.Server{Handler: f, ReadHeaderTimeout: time.Minute}
-	go server.Serve(l)                   //nolint:errcheck // ends with Close
+	go server.Serve(l)                       //nolint:errcheck // ends with Close
 	t.Cleanup(func() { _ = server.Close() }) // which does not wait for requests that hang
 	return f
 }
