@@ -23,14 +23,14 @@ const (
 	hostImage = hostBin + "/node-image.tar"
 )
 
-// bin is the folder with rk, kubectl and node-image.tar (RK_E2E_BIN).
+// bin is the folder with what hack/e2e.sh builds (RK_E2E_BIN).
 func bin(t *testing.T) string {
 	t.Helper()
 	dir := os.Getenv("RK_E2E_BIN")
 	if dir == "" {
 		t.Skip("RK_E2E_BIN is not set: `make e2e` builds what is needed and sets it")
 	}
-	for _, name := range []string{"rk", "kubectl", "node-image.tar"} {
+	for _, name := range []string{"rk", "kubectl", "node-image.tar", "docker-rootlesskit"} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			t.Fatalf("RK_E2E_BIN: %v", err)
 		}
@@ -90,9 +90,10 @@ func TestBookwormDocker(t *testing.T) {
 	runIfAll(t, h, docker, "three-nodes")
 }
 
-// TestSidDocker is Docker 28.5 with pasta, which then forwards ports, too.
+// TestSidDocker is Docker 28.5 with pasta, which then forwards ports, too, and
+// with the RootlessKit that pasta needs for that.
 func TestSidDocker(t *testing.T) {
-	h := start(t, testhost.Options{Release: testhost.Sid, Docker: &testhost.Docker{Net: "pasta", PortDriver: "implicit"}})
+	h := start(t, testhost.Options{Release: testhost.Sid, Docker: &testhost.Docker{Net: "pasta", Path: hostBin}})
 	conformance(t, h, docker, "RK_LIVE_PORTS=implicit")
 	runScenarios(t, h, docker, "one-node")
 	runIfAll(t, h, docker, "three-nodes", "failures")

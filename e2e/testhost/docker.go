@@ -18,6 +18,10 @@ type Docker struct {
 	// with "implicit" alone, which is its default; the others with slirp4netns, whose
 	// default is "builtin".
 	PortDriver string
+	// Path is a folder of the host that goes first in the daemon's PATH. With a
+	// docker-rootlesskit in it, that is used instead of Debian's RootlessKit, 2.0, which
+	// does not tell pasta to forward to ports that listen on the loopback address alone.
+	Path string
 }
 
 // What RootlessKit has of the drivers that Debian's packages can run.
@@ -46,7 +50,7 @@ func (d *Docker) check(r Release) error {
 	return nil
 }
 
-// dockerScript sets up rootless Docker; $1 and $2 are the drivers.
+// dockerScript sets up rootless Docker; $1 and $2 are the drivers, $3 the folder.
 //
 //go:embed docker.sh
 var dockerScript string
@@ -55,6 +59,6 @@ func (h *Host) setUpDocker(ctx context.Context, d *Docker) error {
 	if d == nil {
 		return nil
 	}
-	_, err := h.User(ctx, fmt.Sprintf("set -- '%s' '%s'\n%s", d.Net, d.PortDriver, dockerScript))
+	_, err := h.User(ctx, fmt.Sprintf("set -- '%s' '%s' '%s'\n%s", d.Net, d.PortDriver, d.Path, dockerScript))
 	return err
 }

@@ -2,7 +2,8 @@
 #
 # Sets up rootless Docker for the user who runs this, as dockerd-rootless-setuptool.sh
 # does (which of Debian's package does not find the docker command). $1 is RootlessKit's
-# network driver and $2 its port driver; empty: dockerd-rootless.sh's choice.
+# network driver and $2 its port driver; empty: dockerd-rootless.sh's choice. $3 is a
+# folder that goes first in the daemon's PATH, or empty.
 set -eu
 contrib=/usr/share/docker.io/contrib
 units=$HOME/.config/systemd/user
@@ -12,7 +13,7 @@ cat >"$units/docker.service" <<UNIT
 Description=Docker Application Container Engine (Rootless)
 
 [Service]
-Environment=PATH=$contrib:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
+Environment=PATH=${3:+$3:}$contrib:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
 ExecStart=$contrib/dockerd-rootless.sh
 TimeoutSec=0
 LimitNOFILE=infinity
