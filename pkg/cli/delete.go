@@ -106,7 +106,11 @@ func (a *app) deleteAll(ctx context.Context, kubeconfig string, names []string) 
 // kubeconfig has of it is deleted.
 func (a *app) deleteFrom(ctx context.Context, e engines, on []string, name, kubeconfig string) error {
 	if len(on) == 0 && len(e.unusable) > 0 {
-		return fmt.Errorf("cluster %q was not found, and %w", name, e.unusable[0])
+		err := error(e.unusable[0])
+		if p, ok := problem.Of(err); ok {
+			return p.Wrapf("cluster %q was not found, and %w", name, err)
+		}
+		return err
 	}
 	if len(on) == 0 {
 		return a.deleteOne(ctx, e.all[0], name, kubeconfig, false)
