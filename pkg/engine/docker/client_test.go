@@ -117,7 +117,8 @@ func TestStartErrors(t *testing.T) {
 		"failed to set up container networking: driver failed programming external connectivity on endpoint a (1): failed to bind host port for 127.0.0.1:6443:10.0.0.2:6443/tcp: address already in use":       true,
 		"driver failed programming external connectivity on endpoint a (1): Error starting userland proxy: error while calling PortManager.AddPort(): cannot expose privileged port 443":                        false,
 		"failed to set up container networking: Address already in use": false, // a static IP
-		"OCI runtime create failed: runc create failed":                 false,
+		"driver failed programming external connectivity on endpoint a (1): Error starting userland proxy: error while calling PortManager.AddPort(): reply.Error: map[desc:bad request: add_hostfwd: slirp_add_hostfwd failed]": true,
+		"OCI runtime create failed: runc create failed": false,
 	} {
 		api.fail("POST /containers/c/start", http.StatusInternalServerError, message)
 		if err := c.StartContainer(t.Context(), "c"); err == nil || errors.Is(err, engine.ErrPortInUse) != taken {

@@ -73,6 +73,7 @@ var (
 	starting = []pattern{
 		{regexp.MustCompile(`port is already allocated`), engine.ErrPortInUse},                           // libnetwork/portallocator: another container's
 		{regexp.MustCompile(`(listen|bind|proxy|AddPort).*address already in use`), engine.ErrPortInUse}, // the userland proxy, RootlessKit's port drivers
+		{regexp.MustCompile(`slirp_add_hostfwd failed`), engine.ErrPortInUse},                            // slirp4netns as port driver, which does not say why it cannot listen
 	}
 	networking = []pattern{
 		{regexp.MustCompile(`network with name \S+ already exists`), engine.ErrConflict},         // libnetwork NetworkNameError
