@@ -188,7 +188,7 @@ func (a *app) printDiagnosis(d diagnosis) error {
 			fmt.Fprintf(&b, "\n%s  %s: %s\n", x.Code, x.Level, x.Summary)
 			fmt.Fprintf(&b, "  Found: %s\n", x.Found)
 			fmt.Fprintf(&b, "  Why:   %s\n", wrap(x.Why, "         "))
-			fmt.Fprintf(&b, "  Fix:   %s\n", strings.ReplaceAll(strings.TrimLeft(x.Fix.Text(), " "), "\n", "\n         "))
+			fmt.Fprintf(&b, "  Fix:   %s\n", strings.ReplaceAll(x.Fix.Text(), "\n", "\n         "))
 		}
 	}
 	if count[preflight.Unknown] > 0 {

@@ -56,6 +56,7 @@ type check struct {
 	level   Level
 	why     string // full sentences
 	look    func(f *Facts) verdict
+	wrong   string // what is wrong if it failed; default: the problem's summary
 }
 
 // verdict is what a check says of facts. The zero value says that it does not
@@ -91,7 +92,10 @@ func Evaluate(f Facts) []Finding {
 		p := cmp.Or(v.problem, c.problem)
 		x := Finding{Code: p.Code, Check: c.name, Level: cmp.Or(v.level, c.level), Status: v.status, Found: v.found, Why: c.why, problem: p}
 		if v.status == Failed {
-			x.Summary, x.Fix = p.Summary, v.fix
+			x.Summary, x.Fix = cmp.Or(c.wrong, p.Summary), v.fix
+			if p != c.problem {
+				x.Summary = p.Summary
+			}
 		}
 		out = append(out, x)
 	}

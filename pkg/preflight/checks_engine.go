@@ -18,14 +18,14 @@ const (
 
 var engineChecks = []check{
 	{
-		problem.EngineUnreachable, "container engine", Required,
-		"Nodes are containers of the user's own rootless engine.",
-		lookEngine,
+		problem: problem.EngineUnreachable, name: "container engine", level: Required,
+		why:  "Nodes are containers of the user's own rootless engine.",
+		look: lookEngine,
 	},
 	{
-		problem.RootlessKitUDP, "RootlessKit", MultiHost,
-		"RootlessKit 3.0.0 with its built-in port driver drops UDP packets that come from other hosts, and Flannel's VXLAN packets are such. 3.0.1 repairs it (rootlesskit#592).",
-		func(f *Facts) verdict {
+		problem: problem.RootlessKitUDP, name: "RootlessKit", level: MultiHost,
+		why: "RootlessKit 3.0.0 with its built-in port driver drops UDP packets that come from other hosts, and Flannel's VXLAN packets are such. 3.0.1 repairs it (rootlesskit#592).",
+		look: func(f *Facts) verdict {
 			switch {
 			case !f.Engine.Known:
 				return dunno("the engine does not answer")
@@ -48,19 +48,19 @@ var engineChecks = []check{
 		},
 	},
 	{
-		problem.NetworkOneHost, "network driver of the engine", MultiHost,
-		"pasta gives containers the host's own address, so that a node cannot reach another host by an address that it believes to be its own. slirp4netns, or pasta with an address of its own, does not have that problem.",
-		lookNetworkDriver,
+		problem: problem.NetworkOneHost, name: "network driver of the engine", level: MultiHost,
+		why:  "pasta gives containers the host's own address, so that a node cannot reach another host by an address that it believes to be its own. slirp4netns, or pasta with an address of its own, does not have that problem.",
+		look: lookNetworkDriver,
 	},
 	{
-		problem.NoEngineNetwork, "network programs of the engine", Required,
-		"Podman sets up networks with netavark, and connects them to the host's with pasta or slirp4netns. Without them no node starts.",
-		lookNetworkPrograms,
+		problem: problem.NoEngineNetwork, name: "network programs of the engine", level: Required,
+		why:  "Podman sets up networks with netavark, and connects them to the host's with pasta or slirp4netns. Without them no node starts.",
+		look: lookNetworkPrograms,
 	},
 	{
-		problem.SELinuxDocker, "SELinux", Recommended,
-		"In enforcing mode, SELinux denies what RootlessKit 2 does to give dockerd a network namespace of its own (--detach-netns), and some of iptables. Podman is not affected: its policy knows nodes as privileged containers.",
-		func(f *Facts) verdict {
+		problem: problem.SELinuxDocker, name: "SELinux", level: Recommended,
+		why: "In enforcing mode, SELinux denies what RootlessKit 2 does to give dockerd a network namespace of its own (--detach-netns), and some of iptables. Podman is not affected: its policy knows nodes as privileged containers.",
+		look: func(f *Facts) verdict {
 			switch {
 			case !f.SELinux.Known:
 				return dunno(f.SELinux.Why)
@@ -74,9 +74,9 @@ var engineChecks = []check{
 		},
 	},
 	{
-		problem.DockerSnap, "Docker's package", Recommended,
-		"Docker from a snap sees only a part of the file system, and its rootless mode is not supported.",
-		func(f *Facts) verdict {
+		problem: problem.DockerSnap, name: "Docker's package", level: Recommended,
+		why: "Docker from a snap sees only a part of the file system, and its rootless mode is not supported.",
+		look: func(f *Facts) verdict {
 			switch {
 			case !f.docker():
 				return verdict{}
@@ -87,9 +87,9 @@ var engineChecks = []check{
 		},
 	},
 	{
-		problem.DockerInit, "Docker's init", Recommended,
-		"With \"init\": true in daemon.json, Docker's own init is process 1 of every container, and systemd, which must be it in a node, refuses to start.",
-		func(f *Facts) verdict {
+		problem: problem.DockerInit, name: "Docker's init", level: Recommended,
+		why: "With \"init\": true in daemon.json, Docker's own init is process 1 of every container, and systemd, which must be it in a node, refuses to start.",
+		look: func(f *Facts) verdict {
 			switch {
 			case !f.docker():
 				return verdict{}
@@ -104,9 +104,9 @@ var engineChecks = []check{
 		},
 	},
 	{
-		problem.ContainerdRootless, "rootless containerd", Required,
-		"Rootless Docker and rootless containerd use the same names and network addresses; only one of them can run at a time (moby#52171).",
-		func(f *Facts) verdict {
+		problem: problem.ContainerdRootless, name: "rootless containerd", level: Required,
+		why: "Rootless Docker and rootless containerd use the same names and network addresses; only one of them can run at a time (moby#52171).",
+		look: func(f *Facts) verdict {
 			switch {
 			case !f.docker():
 				return verdict{}
@@ -197,11 +197,15 @@ func lookNetworkPrograms(f *Facts) verdict {
 			return dunno(p.Why)
 		}
 	}
-	if f.Programs["netavark"].Value == "" {
+	major, _, ok := version(f.Engine.Value.Version)
+	switch {
+	case f.Programs["netavark"].Value == "" && ok && major < 5:
+		return dunno("netavark is not installed; Podman 4 may use CNI instead")
+	case f.Programs["netavark"].Value == "":
 		return fail("netavark is not installed", f.OS.install(netavarkPackages))
 	}
 	driver := f.Engine.Value.NetworkDriver
-	if major, _, ok := version(f.Engine.Value.Version); driver == "" && ok && major < 5 {
+	if driver == "" && ok && major < 5 {
 		driver = "slirp4netns"
 	}
 	switch {

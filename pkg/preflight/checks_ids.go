@@ -16,14 +16,14 @@ const neededIDs = 65536
 
 var idChecks = []check{
 	{
-		problem.NoSubIDs, "subordinate ids", Required,
-		"Users and groups inside of a node are mapped to subordinate ids of the user, so that root in a node is nobody on the host. A node needs 65536 of each.",
-		lookSubIDs,
+		problem: problem.NoSubIDs, name: "subordinate ids", level: Required,
+		why:  "Users and groups inside of a node are mapped to subordinate ids of the user, so that root in a node is nobody on the host. A node needs 65536 of each.",
+		look: lookSubIDs,
 	},
 	{
-		problem.NoIDMapTools, "newuidmap, newgidmap", Required,
-		"Only newuidmap and newgidmap may map subordinate ids into a user namespace for an ordinary user. They need the setuid bit or file capabilities for that, which some package builds and copied file systems lose.",
-		func(f *Facts) verdict {
+		problem: problem.NoIDMapTools, name: "newuidmap, newgidmap", level: Required,
+		why: "Only newuidmap and newgidmap may map subordinate ids into a user namespace for an ordinary user. They need the setuid bit or file capabilities for that, which some package builds and copied file systems lose.",
+		look: func(f *Facts) verdict {
 			var bad []string
 			var steps []Step
 			for _, t := range []struct {
@@ -35,7 +35,7 @@ var idChecks = []check{
 					return dunno(t.p.Why)
 				case p.Path == "":
 					return fail(t.name+" is not installed", f.OS.install(idMapPackages))
-				case !p.Caps && (!p.Setuid || p.UID != 0):
+				case !p.Caps && (!p.Setuid || !p.Rooted):
 					bad = append(bad, p.Path)
 					steps = append(steps, asRoot("chown root:root "+p.Path), asRoot("chmod u+s "+p.Path))
 				}
@@ -47,9 +47,9 @@ var idChecks = []check{
 		},
 	},
 	{
-		problem.UserNSDisabled, "user namespaces", Required,
-		"Everything rootless happens in a user namespace that an ordinary user made. Some distributions and hardening guides switch them off.",
-		func(f *Facts) verdict {
+		problem: problem.UserNSDisabled, name: "user namespaces", level: Required,
+		why: "Everything rootless happens in a user namespace that an ordinary user made. Some distributions and hardening guides switch them off.",
+		look: func(f *Facts) verdict {
 			limit, clone := f.sysctl("user.max_user_namespaces"), f.sysctl("kernel.unprivileged_userns_clone")
 			switch {
 			case limit.Known && limit.Value == 0:
@@ -69,9 +69,9 @@ var idChecks = []check{
 		},
 	},
 	{
-		problem.UserNSAppArmor, "AppArmor and user namespaces", Required,
-		"Ubuntu 23.10 and later let a program use user namespaces only if an AppArmor profile says so. Packages of the engine bring one; an engine that was installed by hand does not.",
-		func(f *Facts) verdict {
+		problem: problem.UserNSAppArmor, name: "AppArmor and user namespaces", level: Required,
+		why: "Ubuntu 23.10 and later let a program use user namespaces only if an AppArmor profile says so. Packages of the engine bring one; an engine that was installed by hand does not.",
+		look: func(f *Facts) verdict {
 			v, there := f.Sysctls["kernel.apparmor_restrict_unprivileged_userns"]
 			switch {
 			case there && !v.Known:
@@ -128,18 +128,12 @@ func (f *Facts) moreIDs() Fix {
 	span := fmt.Sprintf("%d-%d", first, first+neededIDs-1)
 	fix := Fix{}
 	if uids.Count < neededIDs {
-		fix.Steps = append(fix.Steps, addIDs("/etc/subuid", "--add-subuids", span, f.User.Name))
+		fix.Steps = append(fix.Steps, asRoot("usermod --add-subuids "+span+" "+f.User.Name))
 	}
 	if gids.Count < neededIDs {
-		fix.Steps = append(fix.Steps, addIDs("/etc/subgid", "--add-subgids", span, f.User.Name))
+		fix.Steps = append(fix.Steps, asRoot("usermod --add-subgids "+span+" "+f.User.Name))
 	}
 	return fix.join(f.migrate())
-}
-
-// addIDs gives a user a range; a second time it changes nothing.
-func addIDs(path, flag, span, name string) Step {
-	first, _, _ := strings.Cut(span, "-")
-	return asRoot(fmt.Sprintf("sh -c \"grep -qs '^%s:%s:' %s || usermod %s %s %s\"", name, first, path, flag, span, name))
 }
 
 // migrate has the engine take note of changed subordinate ids.

@@ -12,9 +12,9 @@ import (
 
 var kernelChecks = []check{
 	{
-		problem.KernelTooOld, "kernel", Required,
-		"Clusters need user namespaces with cgroup v2 and fuse-overlayfs (4.18). With 5.13 and later, overlayfs works without root, which is faster, and kube-proxy can use nftables.",
-		func(f *Facts) verdict {
+		problem: problem.KernelTooOld, name: "kernel", level: Required,
+		why: "Clusters need user namespaces with cgroup v2 and fuse-overlayfs (4.18). With 5.13 and later, overlayfs works without root, which is faster, and kube-proxy can use nftables.",
+		look: func(f *Facts) verdict {
 			if !f.Kernel.Known {
 				return dunno(f.Kernel.Why)
 			}
@@ -32,9 +32,9 @@ var kernelChecks = []check{
 		},
 	},
 	{
-		problem.NoPacketFilter, "nftables and iptables", Required,
-		"Kubernetes Services and the engine's networks are rules of the kernel's packet filter, in a network namespace of the user. A container cannot load the modules for it.",
-		func(f *Facts) verdict {
+		problem: problem.NoPacketFilter, name: "nftables and iptables", level: Required,
+		why: "Kubernetes Services and the engine's networks are rules of the kernel's packet filter, in a network namespace of the user. A container cannot load the modules for it.",
+		look: func(f *Facts) verdict {
 			if !f.Probe.Known {
 				return dunno(f.Probe.Why)
 			}
@@ -54,9 +54,9 @@ var kernelChecks = []check{
 		},
 	},
 	{
-		problem.NoBridgeNetfilter, "br_netfilter", Required,
-		"Pods of one node reach Services through a bridge, whose packets pass iptables rules only if the kernel module br_netfilter is loaded. Flannel does not start without it, unless kube-proxy and Flannel use nftables.",
-		func(f *Facts) verdict {
+		problem: problem.NoBridgeNetfilter, name: "br_netfilter", level: Required,
+		why: "Pods of one node reach Services through a bridge, whose packets pass iptables rules only if the kernel module br_netfilter is loaded. Flannel does not start without it, unless kube-proxy and Flannel use nftables.",
+		look: func(f *Facts) verdict {
 			if !f.Probe.Known {
 				return dunno(f.Probe.Why)
 			}
@@ -71,9 +71,9 @@ var kernelChecks = []check{
 		},
 	},
 	{
-		problem.NoVXLAN, "VXLAN", Required,
-		"Flannel connects the pods of different nodes through a VXLAN device in each node.",
-		func(f *Facts) verdict {
+		problem: problem.NoVXLAN, name: "VXLAN", level: Required,
+		why: "Flannel connects the pods of different nodes through a VXLAN device in each node.",
+		look: func(f *Facts) verdict {
 			if !f.Probe.Known {
 				return dunno(f.Probe.Why)
 			}
@@ -88,9 +88,9 @@ var kernelChecks = []check{
 		},
 	},
 	{
-		problem.NoVirtualEthernet, "bridges and veth pairs", Required,
-		"The engine connects its containers, and the CNI plugins connect pods, with a bridge and a veth pair for each.",
-		func(f *Facts) verdict {
+		problem: problem.NoVirtualEthernet, name: "bridges and veth pairs", level: Required,
+		why: "The engine connects its containers, and the CNI plugins connect pods, with a bridge and a veth pair for each.",
+		look: func(f *Facts) verdict {
 			if !f.Probe.Known {
 				return dunno(f.Probe.Why)
 			}
@@ -108,9 +108,9 @@ var kernelChecks = []check{
 		},
 	},
 	{
-		problem.NoTun, "/dev/net/tun", Required,
-		"pasta and slirp4netns, which connect a rootless engine's network to the host's, need a TUN device.",
-		func(f *Facts) verdict {
+		problem: problem.NoTun, name: "/dev/net/tun", level: Required,
+		why: "pasta and slirp4netns, which connect a rootless engine's network to the host's, need a TUN device.",
+		look: func(f *Facts) verdict {
 			switch {
 			case !f.Tun.Known:
 				return dunno(f.Tun.Why)
@@ -121,9 +121,10 @@ var kernelChecks = []check{
 		},
 	},
 	{
-		problem.HostLimit, "inotify", Recommended,
-		"systemd, kubelet and containerd of every node watch files with inotify, and all nodes of a user share one limit. Where it is low, the second or third node fails with \"too many open files\".",
-		func(f *Facts) verdict {
+		problem: problem.HostLimit, name: "inotify", level: Recommended,
+		wrong: "the user may watch few files, which is too little for several nodes",
+		why:   "systemd, kubelet and containerd of every node watch files with inotify, and all nodes of a user share one limit. Where it is low, the second or third node fails with \"too many open files\".",
+		look: func(f *Facts) verdict {
 			instances, watches := f.sysctl("fs.inotify.max_user_instances"), f.sysctl("fs.inotify.max_user_watches")
 			switch {
 			case !instances.Known:
@@ -139,9 +140,9 @@ var kernelChecks = []check{
 		},
 	},
 	{
-		problem.FewKeys, "kernel keyrings", Recommended,
-		"Each container gets a keyring of its own, and all belong to the one user. At the limit, pods fail with \"unable to create session key: disk quota exceeded\".",
-		func(f *Facts) verdict {
+		problem: problem.FewKeys, name: "kernel keyrings", level: Recommended,
+		why: "Each container gets a keyring of its own, and all belong to the one user. At the limit, pods fail with \"unable to create session key: disk quota exceeded\".",
+		look: func(f *Facts) verdict {
 			keys, size := f.sysctl("kernel.keys.maxkeys"), f.sysctl("kernel.keys.maxbytes")
 			switch {
 			case !keys.Known:
@@ -157,9 +158,9 @@ var kernelChecks = []check{
 		},
 	},
 	{
-		problem.FewMemoryMaps, "memory mappings", Recommended,
-		"Elasticsearch, OpenSearch and some databases refuse to start with fewer than 262144 memory mappings. A node cannot change the setting, which is the whole machine's.",
-		func(f *Facts) verdict {
+		problem: problem.FewMemoryMaps, name: "memory mappings", level: Recommended,
+		why: "Elasticsearch, OpenSearch and some databases refuse to start with fewer than 262144 memory mappings. A node cannot change the setting, which is the whole machine's.",
+		look: func(f *Facts) verdict {
 			v := f.sysctl("vm.max_map_count")
 			switch {
 			case !v.Known:
@@ -171,9 +172,9 @@ var kernelChecks = []check{
 		},
 	},
 	{
-		problem.StrictOvercommit, "memory overcommit", Recommended,
-		"The kubelet wants vm.overcommit_memory 1, which it cannot set in a user namespace. 0 works too; with 2, programs that reserve much memory and use little of it fail to start.",
-		func(f *Facts) verdict {
+		problem: problem.StrictOvercommit, name: "memory overcommit", level: Recommended,
+		why: "The kubelet wants vm.overcommit_memory 1, which it cannot set in a user namespace. 0 works too; with 2, programs that reserve much memory and use little of it fail to start.",
+		look: func(f *Facts) verdict {
 			v := f.sysctl("vm.overcommit_memory")
 			switch {
 			case !v.Known:
@@ -185,9 +186,9 @@ var kernelChecks = []check{
 		},
 	},
 	{
-		problem.NoKernelLog, "kernel log", Recommended,
-		"The kubelet learns from the kernel's log that a process was killed for want of memory. Without it the pod restarts all the same, but no event names the cause.",
-		func(f *Facts) verdict {
+		problem: problem.NoKernelLog, name: "kernel log", level: Recommended,
+		why: "The kubelet learns from the kernel's log that a process was killed for want of memory. Without it the pod restarts all the same, but no event names the cause.",
+		look: func(f *Facts) verdict {
 			v := f.sysctl("kernel.dmesg_restrict")
 			switch {
 			case !v.Known:
@@ -199,9 +200,9 @@ var kernelChecks = []check{
 		},
 	},
 	{
-		problem.FewConnections, "connection tracking", Recommended,
-		"Every connection through a Service takes an entry in the kernel's table, which is the whole machine's; a node cannot enlarge it. When it is full, new connections are dropped.",
-		func(f *Facts) verdict {
+		problem: problem.FewConnections, name: "connection tracking", level: Recommended,
+		why: "Every connection through a Service takes an entry in the kernel's table, which is the whole machine's; a node cannot enlarge it. When it is full, new connections are dropped.",
+		look: func(f *Facts) verdict {
 			v := f.sysctl("net.netfilter.nf_conntrack_max")
 			switch {
 			case !v.Known:

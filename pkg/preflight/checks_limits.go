@@ -23,9 +23,9 @@ var remote = []string{"nfs", "cifs", "smb2", "9p", "afs", "ceph", "fuse.sshfs", 
 
 var limitChecks = []check{
 	{
-		problem.FewTasks, "processes", Recommended,
-		"All processes and threads of all nodes are the user's. A node with a control plane has about 300, each pod some more.",
-		func(f *Facts) verdict {
+		problem: problem.FewTasks, name: "processes", level: Recommended,
+		why: "All processes and threads of all nodes are the user's. A node with a control plane has about 300, each pod some more.",
+		look: func(f *Facts) verdict {
 			switch {
 			case !f.Tasks.Known:
 				return dunno(f.Tasks.Why)
@@ -44,9 +44,9 @@ var limitChecks = []check{
 		},
 	},
 	{
-		problem.FewFiles, "open files", Recommended,
-		"etcd, containerd and workloads in nodes raise their limit of open files as far as the user's own hard limit allows.",
-		func(f *Facts) verdict {
+		problem: problem.FewFiles, name: "open files", level: Recommended,
+		why: "etcd, containerd and workloads in nodes raise their limit of open files as far as the user's own hard limit allows.",
+		look: func(f *Facts) verdict {
 			switch {
 			case !f.Files.Known:
 				return dunno(f.Files.Why)
@@ -65,9 +65,9 @@ var limitChecks = []check{
 		},
 	},
 	{
-		problem.LittleMemory, "memory", Recommended,
-		"A node with a control plane takes about 1 GiB before any pod of yours runs, a worker about 300 MiB.",
-		func(f *Facts) verdict {
+		problem: problem.LittleMemory, name: "memory", level: Recommended,
+		why: "A node with a control plane takes about 1 GiB before any pod of yours runs, a worker about 300 MiB.",
+		look: func(f *Facts) verdict {
 			switch {
 			case !f.Memory.Known:
 				return dunno(f.Memory.Why)
@@ -86,9 +86,10 @@ func size(bytes uint64) string { return fmt.Sprintf("%.1f GiB", float64(bytes)/g
 
 var storageChecks = []check{
 	{
-		problem.DiskFull, "disk space", Recommended,
-		"The node image takes about 2 GiB of the engine's storage once, for all nodes; loading it needs space for a while too. The kubelet stops pods when the disk is nearly full.",
-		func(f *Facts) verdict {
+		problem: problem.DiskFull, name: "disk space", level: Recommended,
+		wrong: "little space is left where the engine keeps images",
+		why:   "The node image takes about 2 GiB of the engine's storage once, for all nodes; loading it needs space for a while too. The kubelet stops pods when the disk is nearly full.",
+		look: func(f *Facts) verdict {
 			switch s := f.Storage.Value; {
 			case !f.Storage.Known:
 				return dunno(f.Storage.Why)
@@ -102,9 +103,9 @@ var storageChecks = []check{
 		},
 	},
 	{
-		problem.StorageSlow, "storage driver of the engine", Recommended,
-		"Without overlayfs, the engine copies the whole node image, 2 GiB, for every node.",
-		func(f *Facts) verdict {
+		problem: problem.StorageSlow, name: "storage driver of the engine", level: Recommended,
+		why: "Without overlayfs, the engine copies the whole node image, 2 GiB, for every node.",
+		look: func(f *Facts) verdict {
 			switch e := f.Engine.Value; {
 			case !f.Engine.Known:
 				return dunno("the engine does not answer")
@@ -120,9 +121,9 @@ var storageChecks = []check{
 		},
 	},
 	{
-		problem.NoOverlay, "overlayfs for nodes", Required,
-		"containerd in a node stacks the layers of images with overlayfs, or, where the kernel or the file system does not allow that in a user namespace, with fuse-overlayfs, which needs /dev/fuse.",
-		func(f *Facts) verdict {
+		problem: problem.NoOverlay, name: "overlayfs for nodes", level: Required,
+		why: "containerd in a node stacks the layers of images with overlayfs, or, where the kernel or the file system does not allow that in a user namespace, with fuse-overlayfs, which needs /dev/fuse.",
+		look: func(f *Facts) verdict {
 			switch {
 			case f.Overlay.Known && f.Overlay.Value == "":
 				return pass("overlayfs works in a user namespace")
@@ -138,9 +139,9 @@ var storageChecks = []check{
 		},
 	},
 	{
-		problem.StorageRemote, "file system of the engine's storage", Required,
-		"Images and containers need files of many owners with their attributes, which network file systems do not give an ordinary user. A file system in memory works, but takes the memory that nodes need and is empty after a reboot.",
-		func(f *Facts) verdict {
+		problem: problem.StorageRemote, name: "file system of the engine's storage", level: Required,
+		why: "Images and containers need files of many owners with their attributes, which network file systems do not give an ordinary user. A file system in memory works, but takes the memory that nodes need and is empty after a reboot.",
+		look: func(f *Facts) verdict {
 			s := f.Storage.Value
 			if !f.Storage.Known {
 				return dunno(f.Storage.Why)

@@ -15,9 +15,9 @@ import (
 
 var networkChecks = []check{
 	{
-		problem.SubnetClash, "subnet for nodes", Required,
-		"Each cluster has a network of its own, which must not overlap another network of the engine or what the host reaches through a route, a VPN's for example.",
-		func(f *Facts) verdict {
+		problem: problem.SubnetClash, name: "subnet for nodes", level: Required,
+		why: "Each cluster has a network of its own, which must not overlap another network of the engine or what the host reaches through a route, a VPN's for example.",
+		look: func(f *Facts) verdict {
 			c := config.Default(config.Cluster{Networking: config.Networking{
 				PodSubnet: f.Wanted.PodSubnet, ServiceSubnet: f.Wanted.ServiceSubnet, NodeSubnet: f.Wanted.NodeSubnet,
 			}})
@@ -38,9 +38,9 @@ var networkChecks = []check{
 		},
 	},
 	{
-		problem.SubnetRouted, "subnets for pods and Services", Recommended,
-		"Pods cannot reach hosts whose addresses are also those of the cluster's pods or Services.",
-		func(f *Facts) verdict {
+		problem: problem.SubnetRouted, name: "subnets for pods and Services", level: Recommended,
+		why: "Pods cannot reach hosts whose addresses are also those of the cluster's pods or Services.",
+		look: func(f *Facts) verdict {
 			var found []string
 			for _, s := range [][2]string{{"podSubnet", f.Wanted.PodSubnet}, {"serviceSubnet", f.Wanted.ServiceSubnet}} {
 				p, err := netip.ParsePrefix(s[1])
@@ -60,9 +60,9 @@ var networkChecks = []check{
 		},
 	},
 	{
-		problem.PortPrivileged, "ports below 1024", Recommended,
-		"Ordinary users may listen only on ports from net.ipv4.ip_unprivileged_port_start on.",
-		func(f *Facts) verdict {
+		problem: problem.PortPrivileged, name: "ports below 1024", level: Recommended,
+		why: "Ordinary users may listen only on ports from net.ipv4.ip_unprivileged_port_start on.",
+		look: func(f *Facts) verdict {
 			v := f.sysctl("net.ipv4.ip_unprivileged_port_start")
 			if !v.Known {
 				return dunno(v.Why)
@@ -76,9 +76,9 @@ var networkChecks = []check{
 		},
 	},
 	{
-		problem.NoForwarding, "IP forwarding", Recommended,
-		"Packets of pods leave a node through the engine's network namespace, which must forward them. Engines switch that on with their first network.",
-		func(f *Facts) verdict {
+		problem: problem.NoForwarding, name: "IP forwarding", level: Recommended,
+		why: "Packets of pods leave a node through the engine's network namespace, which must forward them. Engines switch that on with their first network.",
+		look: func(f *Facts) verdict {
 			v := f.engineSysctl("net.ipv4.ip_forward")
 			switch {
 			case !v.Known:
@@ -92,9 +92,9 @@ var networkChecks = []check{
 		},
 	},
 	{
-		problem.NoPing, "ping", Recommended,
-		"slirp4netns and pasta send pings of pods to other hosts through ping sockets of the user, which only groups within net.ipv4.ping_group_range may have.",
-		func(f *Facts) verdict {
+		problem: problem.NoPing, name: "ping", level: Recommended,
+		why: "slirp4netns and pasta send pings of pods to other hosts through ping sockets of the user, which only groups within net.ipv4.ping_group_range may have.",
+		look: func(f *Facts) verdict {
 			v := f.Sysctls["net.ipv4.ping_group_range"]
 			if !v.Known {
 				return dunno(v.Why)
@@ -119,9 +119,9 @@ var networkChecks = []check{
 
 var multiHostChecks = []check{
 	{
-		problem.ReversePathFilter, "reverse path filter", MultiHost,
-		"VXLAN packets from other hosts come in through the engine's port forwarder and go out another way. Strict reverse path filtering (1) drops them.",
-		func(f *Facts) verdict {
+		problem: problem.ReversePathFilter, name: "reverse path filter", level: MultiHost,
+		why: "VXLAN packets from other hosts come in through the engine's port forwarder and go out another way. Strict reverse path filtering (1) drops them.",
+		look: func(f *Facts) verdict {
 			for _, name := range []string{"net.ipv4.conf.all.rp_filter", "net.ipv4.conf.default.rp_filter"} {
 				v := f.engineSysctl(name)
 				switch {
@@ -136,9 +136,9 @@ var multiHostChecks = []check{
 		},
 	},
 	{
-		problem.MultiHostPort, "ports for other hosts", MultiHost,
-		"The other hosts of a cluster reach this one's API server, kubelet and VXLAN device at fixed ports.",
-		func(f *Facts) verdict {
+		problem: problem.MultiHostPort, name: "ports for other hosts", level: MultiHost,
+		why: "The other hosts of a cluster reach this one's API server, kubelet and VXLAN device at fixed ports.",
+		look: func(f *Facts) verdict {
 			switch {
 			case !f.BusyPorts.Known:
 				return dunno(f.BusyPorts.Why)
@@ -149,9 +149,9 @@ var multiHostChecks = []check{
 		},
 	},
 	{
-		problem.NoHostAddress, "address for other hosts", MultiHost,
-		"The hosts of a cluster reach each other by the address of the interface that has the default route.",
-		func(f *Facts) verdict {
+		problem: problem.NoHostAddress, name: "address for other hosts", level: MultiHost,
+		why: "The hosts of a cluster reach each other by the address of the interface that has the default route.",
+		look: func(f *Facts) verdict {
 			switch {
 			case !f.Address.Known:
 				return dunno(f.Address.Why)
@@ -162,9 +162,9 @@ var multiHostChecks = []check{
 		},
 	},
 	{
-		problem.FirewallMayInterfere, "firewall", MultiHost,
-		"The other hosts must reach 6443/tcp, 10250/tcp and 8472/udp here.",
-		func(f *Facts) verdict {
+		problem: problem.FirewallMayInterfere, name: "firewall", level: MultiHost,
+		why: "The other hosts must reach 6443/tcp, 10250/tcp and 8472/udp here.",
+		look: func(f *Facts) verdict {
 			switch {
 			case !f.Firewall.Known:
 				return dunno(f.Firewall.Why)

@@ -13,9 +13,9 @@ import (
 
 var sessionChecks = []check{
 	{
-		problem.NoUserSession, "user session", Required,
-		"A rootless engine needs the user's own runtime directory, which systemd makes when the user logs in. su, sudo -u and most cron jobs do not log in.",
-		func(f *Facts) verdict {
+		problem: problem.NoUserSession, name: "user session", level: Required,
+		why: "A rootless engine needs the user's own runtime directory, which systemd makes when the user logs in. su, sudo -u and most cron jobs do not log in.",
+		look: func(f *Facts) verdict {
 			d := f.RuntimeDir
 			switch {
 			case !d.Known:
@@ -30,9 +30,9 @@ var sessionChecks = []check{
 		},
 	},
 	{
-		problem.NoUserBus, "D-Bus of the user", Recommended,
-		"The engine asks the user's systemd over D-Bus for a cgroup for each container. Without it, resource limits of containers and pods are not enforced.",
-		func(f *Facts) verdict {
+		problem: problem.NoUserBus, name: "D-Bus of the user", level: Recommended,
+		why: "The engine asks the user's systemd over D-Bus for a cgroup for each container. Without it, resource limits of containers and pods are not enforced.",
+		look: func(f *Facts) verdict {
 			level := Recommended
 			if f.Wanted.Cgroups == "delegated" {
 				level = Required
@@ -43,17 +43,19 @@ var sessionChecks = []check{
 			case !f.Bus.Known:
 				return dunno(f.Bus.Why)
 			case f.Bus.Value != "":
-				return fail(f.Bus.Value, f.OS.install(busPackages).join(Fix{
-					Steps: []Step{asUser("systemctl --user start dbus.socket")}, After: "If that does not help, log out and in again.",
-				})).at(level)
+				fix := Fix{Steps: []Step{asUser("systemctl --user start dbus.socket")}, After: "If that does not help, log out and in again."}
+				if !f.BusUnit.Value {
+					fix = f.OS.install(busPackages).join(fix)
+				}
+				return fail(f.Bus.Value, fix).at(level)
 			}
 			return pass("it answers").at(level)
 		},
 	},
 	{
-		problem.NoLinger, "lingering", Recommended,
-		"Without lingering, systemd ends all processes of a user, and with them the nodes, when the last session of the user ends.",
-		func(f *Facts) verdict {
+		problem: problem.NoLinger, name: "lingering", level: Recommended,
+		why: "Without lingering, systemd ends all processes of a user, and with them the nodes, when the last session of the user ends.",
+		look: func(f *Facts) verdict {
 			switch {
 			case !f.Linger.Known:
 				return dunno(f.Linger.Why)
@@ -64,9 +66,9 @@ var sessionChecks = []check{
 		},
 	},
 	{
-		problem.SystemdTooOld, "systemd", Recommended,
-		"systemd 244 is the first that can delegate the cgroup controller cpuset; without systemd, nobody delegates controllers to users. Resource limits are not enforced then.",
-		func(f *Facts) verdict {
+		problem: problem.SystemdTooOld, name: "systemd", level: Recommended,
+		why: "systemd 244 is the first that can delegate the cgroup controller cpuset; without systemd, nobody delegates controllers to users. Resource limits are not enforced then.",
+		look: func(f *Facts) verdict {
 			switch {
 			case !f.Systemd.Known:
 				return dunno(f.Systemd.Why)
@@ -89,13 +91,11 @@ func (f *Facts) session() Fix {
 	}
 }
 
-const whyLimits = "Without it, resource limits of pods are not enforced."
-
 var cgroupChecks = []check{
 	{
-		problem.CgroupV1, "cgroup v2", Recommended,
-		"Limits for containers of an ordinary user need cgroup v2 as the only hierarchy, at /sys/fs/cgroup. systemd in the nodes and the kubelet are about to give up cgroup v1.",
-		func(f *Facts) verdict {
+		problem: problem.CgroupV1, name: "cgroup v2", level: Recommended,
+		why: "Limits for containers of an ordinary user need cgroup v2 as the only hierarchy, at /sys/fs/cgroup. systemd in the nodes and the kubelet are about to give up cgroup v1.",
+		look: func(f *Facts) verdict {
 			level := Recommended
 			if f.Wanted.Cgroups == "delegated" {
 				level = Required
@@ -110,15 +110,16 @@ var cgroupChecks = []check{
 		},
 	},
 	{
-		problem.NotDelegated, "cgroup controllers cpu, memory, pids", Recommended,
-		"A kubelet enforces the limits of pods with the cgroup controllers cpu, memory and pids. They must be in the hands of the user; older versions of systemd delegate only memory and pids by themselves. " +
+		problem: problem.NotDelegated, name: "cgroup controllers cpu, memory, pids", level: Recommended,
+		wrong: "the cgroup controllers cpu, memory and pids are not all delegated to the user",
+		why: "A kubelet enforces the limits of pods with the cgroup controllers cpu, memory and pids. They must be in the hands of the user; older versions of systemd delegate only memory and pids by themselves. " +
 			"Where they are not, rk runs clusters with --cgroups=none: without limits.",
-		func(f *Facts) verdict { return f.delegation(Required, "cpu", "memory", "pids") },
+		look: func(f *Facts) verdict { return f.delegation(Required, "cpu", "memory", "pids") },
 	},
 	{
-		problem.CgroupsPartial, "cgroup controllers cpuset, io", Recommended,
-		"kubeadm's own checks and the kubelet's CPU manager want cpuset; limits on disk bandwidth need io.",
-		func(f *Facts) verdict { return f.delegation(Recommended, "cpuset", "io") },
+		problem: problem.CgroupsPartial, name: "cgroup controllers cpuset, io", level: Recommended,
+		why:  "kubeadm's own checks and the kubelet's CPU manager want cpuset; limits on disk bandwidth need io.",
+		look: func(f *Facts) verdict { return f.delegation(Recommended, "cpuset", "io") },
 	},
 }
 
@@ -161,11 +162,11 @@ func (f *Facts) delegation(strict Level, want ...string) verdict {
 	if f.HostControllers.Known {
 		if absent := missing(f.HostControllers.Value, lacking...); len(absent) > 0 {
 			return fail(found+"; the host itself does not have "+strings.Join(absent, ", "),
-				note("The machine, or the container that this host runs in, has to provide %s. Until then clusters run with --cgroups=none.", strings.Join(absent, ", "))).at(level)
+				note("The machine, or the container that this host runs in, has to provide %s.", strings.Join(absent, ", "))).at(level)
 		}
 	}
 	if f.Systemd.Known && f.Systemd.Value == 0 {
-		return fail(found, note("Without systemd nobody delegates controllers; clusters run with --cgroups=none.")).at(level)
+		return fail(found, note("Without systemd nobody delegates controllers.")).at(level)
 	}
 	return fail(found, Fix{
 		Steps: []Step{

@@ -63,6 +63,7 @@ type Facts struct {
 	// The session.
 	RuntimeDir Fact[Dir]
 	Bus        Fact[string] // "" if the session bus answers, else why not
+	BusUnit    Fact[bool]   // the user unit dbus.socket is installed
 	Systemd    Fact[int]    // version, e.g. 257; 0 where something else is the init
 	Linger     Fact[bool]
 
@@ -146,7 +147,7 @@ type Range struct{ First, Count int64 }
 // Program is an executable that needs privileges.
 type Program struct {
 	Path   string // "" if it is not installed
-	UID    int    // its owner
+	Rooted bool   // it belongs to root
 	Setuid bool
 	Caps   bool // it has file capabilities
 }

@@ -125,19 +125,21 @@ func (f Fix) then(after string) Fix {
 	return f
 }
 
-// Text is the fix for a reader, several lines.
+// Text is the fix for a reader, line by line: commands are indented below
+// what is said in words.
 func (f Fix) Text() string {
-	var b strings.Builder
+	var lines []string
+	indent := ""
 	if f.Note != "" {
-		fmt.Fprintln(&b, f.Note)
+		lines, indent = append(lines, f.Note), "  "
 	}
 	for _, s := range f.Steps {
-		fmt.Fprintln(&b, "  "+s.Shell())
+		lines = append(lines, indent+s.Shell())
 	}
 	if f.After != "" {
-		fmt.Fprintln(&b, f.After)
+		lines = append(lines, f.After)
 	}
-	return strings.TrimRight(b.String(), "\n")
+	return strings.Join(lines, "\n")
 }
 
 const scriptHead = `#!/bin/sh

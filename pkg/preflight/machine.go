@@ -33,6 +33,8 @@ type Machine struct {
 	Env func(string) string
 	// User is who runs rk.
 	User User
+	// RootUID is who owns the system's files; it is not 0 only in tests.
+	RootUID int
 	// Probe tries things in new namespaces, [RunProbe] in a child process;
 	// overlay is a directory of the user's for overlayfs, or empty. The error says that the namespaces could not be made. nil: nothing is tried.
 	Probe func(ctx context.Context, overlay string) (Probe, error)
@@ -180,6 +182,7 @@ func (m Machine) session(ctx context.Context, f *Facts) {
 	} else {
 		f.Bus = known(bus + ": " + reason(err))
 	}
+	f.BusUnit = known(!m.absent("/usr/lib/systemd/user/dbus.socket"))
 	f.Systemd = m.systemd()
 	switch _, err := os.Stat(m.path("/var/lib/systemd/linger/" + m.User.Name)); {
 	case err == nil:
@@ -328,7 +331,7 @@ func (m Machine) privileged(name string) Fact[Program] {
 		return unknown[Program](why(p, err))
 	}
 	n, err := unix.Getxattr(m.path(p), "security.capability", nil)
-	return known(Program{Path: p, UID: owner(info), Setuid: info.Mode()&fs.ModeSetuid != 0, Caps: err == nil && n > 0})
+	return known(Program{Path: p, Rooted: owner(info) == m.RootUID, Setuid: info.Mode()&fs.ModeSetuid != 0, Caps: err == nil && n > 0})
 }
 
 // helperDirs are where Podman's helpers are by default (helper_binaries_dir of containers.conf(5)).
