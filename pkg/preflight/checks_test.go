@@ -491,7 +491,7 @@ func TestChecks(t *testing.T) {
 		t.Run(p.Code, func(t *testing.T) {
 			t.Parallel()
 			var b strings.Builder
-			for _, s := range list {
+			for _, s := range append([]situation{{"healthy", func(*Facts) {}}}, list...) {
 				findings := judge(s.change, OS{})
 				fmt.Fprintf(&b, "# %s\n", s.name)
 				x, ok := of(findings, p.Code)

@@ -219,5 +219,5 @@ func (f *Facts) docker() bool { return f.Engine.Known && f.Engine.Value.Name == 
 
 // missing returns those of want that are not in have.
 func missing(have []string, want ...string) []string {
-	return slices.DeleteFunc(want, func(w string) bool { return slices.Contains(have, w) })
+	return slices.DeleteFunc(slices.Clone(want), func(w string) bool { return slices.Contains(have, w) })
 }
