@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/rootless-kubernetes/rk/pkg/problem"
 )
@@ -115,7 +116,7 @@ var kernelChecks = []check{
 			case !f.Tun.Known:
 				return dunno(f.Tun.Why)
 			case f.Tun.Value != "":
-				return fail(f.Tun.Value, modules("tun", "tun").join(Fix{Steps: []Step{asRoot("chmod 666 /dev/net/tun")}}))
+				return fail(f.Tun.Value, device("/dev/net/tun", f.Tun.Value, "tun"))
 			}
 			return pass("it can be opened")
 		},
@@ -213,6 +214,14 @@ var kernelChecks = []check{
 			return pass(fmt.Sprintf("net.netfilter.nf_conntrack_max is %d", v.Value))
 		},
 	},
+}
+
+// device makes a device usable: by its mode, or by the module that makes it.
+func device(path, why, module string) Fix {
+	if strings.HasSuffix(why, syscall.EACCES.Error()) {
+		return Fix{Steps: []Step{asRoot("chmod 666 " + path)}, After: "If it is so again after a reboot, look for a rule of udev about it."}
+	}
+	return modules(module, module)
 }
 
 // version reads the first two numbers of a version.

@@ -135,7 +135,7 @@ var storageChecks = []check{
 			case !f.Overlay.Known:
 				return dunno("overlayfs: " + f.Overlay.Why + "; fuse-overlayfs: " + f.Fuse.Value + f.Fuse.Why)
 			}
-			return fail("overlayfs: "+f.Overlay.Value+"; fuse-overlayfs: "+f.Fuse.Value+f.Fuse.Why, modules("fuse", "fuse").join(Fix{Steps: []Step{asRoot("chmod 666 /dev/fuse")}}))
+			return fail("overlayfs: "+f.Overlay.Value+"; fuse-overlayfs: "+f.Fuse.Value+f.Fuse.Why, device("/dev/fuse", f.Fuse.Value, "fuse"))
 		},
 	},
 	{

@@ -88,7 +88,7 @@ var networkChecks = []check{
 			case f.EngineNetns == freshNetns:
 				return pass("off in " + f.EngineNetns + "; the engine switches it on with its first network")
 			}
-			return fail("net.ipv4.ip_forward is 0 in "+f.EngineNetns, sysctl("forward", "net.ipv4.ip_forward = 1").then("Delete the clusters that are there: the engine's network must be made anew."))
+			return fail("net.ipv4.ip_forward is 0 in "+f.EngineNetns, Fix{Steps: []Step{f.inNetns("net.ipv4.ip_forward", "1")}})
 		},
 	},
 	{
@@ -117,6 +117,15 @@ var networkChecks = []check{
 	},
 }
 
+// inNetns changes a setting of the engine's network namespace, which the user may.
+func (f *Facts) inNetns(name, value string) Step {
+	enter := "podman unshare --rootless-netns"
+	if f.docker() {
+		enter = `nsenter --preserve-credentials --user --net --target "$(cat "$XDG_RUNTIME_DIR/dockerd-rootless/child_pid")"`
+	}
+	return asUser(enter + " sh -c 'echo " + value + " >" + sysctlPath(name) + "'")
+}
+
 var multiHostChecks = []check{
 	{
 		problem: problem.ReversePathFilter, name: "reverse path filter", level: MultiHost,
@@ -128,8 +137,11 @@ var multiHostChecks = []check{
 				case !v.Known:
 					return dunno(v.Why)
 				case v.Value == 1:
-					return fail(name+" is 1 in "+f.EngineNetns,
-						sysctl("rp-filter", "net.ipv4.conf.all.rp_filter = 2", "net.ipv4.conf.default.rp_filter = 2").then("Delete the clusters that are there, and restart the engine: its network must be made anew."))
+					fix := sysctl("rp-filter", "net.ipv4.conf.all.rp_filter = 2", "net.ipv4.conf.default.rp_filter = 2")
+					if f.EngineNetns == engineNetns { // new ones begin with the host's values
+						fix.Steps = append(fix.Steps, f.inNetns("net.ipv4.conf.all.rp_filter", "2"), f.inNetns("net.ipv4.conf.default.rp_filter", "2"))
+					}
+					return fail(name+" is 1 in "+f.EngineNetns, fix)
 				}
 			}
 			return pass("not strict in " + f.EngineNetns)

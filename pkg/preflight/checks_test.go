@@ -331,6 +331,7 @@ var situations = map[*problem.Problem][]situation{
 	},
 	problem.NoTun: {
 		{"not there", func(f *Facts) { f.Tun = known("/dev/net/tun: no such file or directory") }},
+		{"not allowed", func(f *Facts) { f.Tun = known("/dev/net/tun: permission denied") }},
 		{"not looked for", func(f *Facts) { f.Tun = Fact[string]{} }},
 	},
 	problem.NoVirtualEthernet: {
@@ -415,6 +416,10 @@ var situations = map[*problem.Problem][]situation{
 	},
 	problem.ReversePathFilter: {
 		{"strict", func(f *Facts) { f.EngineSysctls["net.ipv4.conf.default.rp_filter"] = known("1") }},
+		{"strict from the start", func(f *Facts) {
+			f.EngineSysctls["net.ipv4.conf.default.rp_filter"], f.EngineNetns = known("1"), freshNetns
+		}},
+		{"strict, Docker", both(docker, func(f *Facts) { f.EngineSysctls["net.ipv4.conf.all.rp_filter"] = known("1") })},
 		{"not readable", func(f *Facts) { f.EngineSysctls["net.ipv4.conf.all.rp_filter"] = unknown[string](denied) }},
 	},
 	problem.MultiHostPort: {
