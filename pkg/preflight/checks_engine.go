@@ -176,7 +176,9 @@ func lookNetworkDriver(f *Facts) verdict {
 	}
 	conf := "~/.config/containers/containers.conf.d"
 	configure := func(text string) Fix {
-		return Fix{Steps: []Step{asUser("mkdir -p " + conf + " && printf '%s\\n' " + text + " >" + conf + "/rk-network.conf")}, After: "Delete the clusters that are there: the engine's network must be made anew."}
+		return Fix{Steps: []Step{
+			asUser("mkdir -p " + conf + " && printf '%s\\n' " + text + " >" + conf + "/rk-network.conf"), asUser("systemctl --user try-restart podman.service"),
+		}, After: "Delete the clusters that are there: the engine's network must be made anew."}
 	}
 	if major >= 6 {
 		return fail("pasta, with the host's address", configure(`'[network]' 'rootless_port_forwarder = "pasta"' 'pasta_options = ["-a", "10.0.2.100", "-n", "24", "-g", "10.0.2.2"]'`))

@@ -154,6 +154,9 @@ var storageChecks = []check{
 			if s.FS == "tmpfs" || s.FS == "ramfs" {
 				return fail(s.Path+" is on "+s.FS, f.moveStorage()).at(Recommended)
 			}
+			if s.Foreign {
+				return pass(s.FS + ", in the engine's own view")
+			}
 			return pass(s.FS)
 		},
 	},

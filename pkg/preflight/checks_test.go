@@ -308,6 +308,7 @@ var situations = map[*problem.Problem][]situation{
 		{"NFS", func(f *Facts) { f.Storage.Value.FS = "nfs4" }},
 		{"NFS, Docker", both(docker, func(f *Facts) { f.Storage.Value.FS = "nfs4" })},
 		{"memory", func(f *Facts) { f.Storage.Value.FS = "tmpfs" }},
+		{"mounted later", func(f *Facts) { f.Storage.Value.Foreign = true }},
 		{"no engine", func(f *Facts) { dead(f, problem.EngineUnreachable) }},
 	},
 	problem.NoPacketFilter: {

@@ -157,6 +157,9 @@ type Storage struct {
 	Path string
 	FS   string // "ext4", "nfs", "tmpfs" …; a hexadecimal number if it is not known by name
 	Free uint64 // bytes that an ordinary user can get
+	// Foreign says that rk itself does not see this file system: it was mounted
+	// or unmounted after the engine's namespaces were made.
+	Foreign bool
 }
 
 // Route is a prefix that is in use, and by what.

@@ -80,7 +80,7 @@ func (m Machine) Host(ctx context.Context, w Wanted) Facts {
 			f.Sysctls[name] = v
 		}
 	}
-	f.Tun, f.Fuse = m.device("/dev/net/tun"), m.device("/dev/fuse")
+	f.Tun, f.Fuse = m.opened("/dev/net/tun"), m.opened("/dev/fuse")
 	m.limits(&f)
 	m.network(ctx, &f)
 	for _, name := range []string{"netavark", "pasta", "slirp4netns", "podman"} {
@@ -359,8 +359,8 @@ func (m Machine) program(name string) Fact[string] {
 
 var moved = regexp.MustCompile(`(?m)^\s*(helper_binaries_dir|network_cmd_path)\s*=`)
 
-// device opens a device to see whether that is allowed.
-func (m Machine) device(p string) Fact[string] {
+// opened opens a device to see whether that is allowed.
+func (m Machine) opened(p string) Fact[string] {
 	f, err := os.OpenFile(m.path(p), os.O_RDWR, 0)
 	if err != nil {
 		return known(why(p, err))

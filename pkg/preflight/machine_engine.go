@@ -45,7 +45,7 @@ func (m Machine) Engine(ctx context.Context, f Facts, eng Engine, dialErr error)
 		m.fresh(&f)
 		return f
 	}
-	f.Storage = m.storage(f.Engine.Value.GraphRoot)
+	f.Storage = m.storage(f.Engine.Value.Name, f.Engine.Value.GraphRoot)
 	f.ContainerdRun = known(!m.absent(m.runtimeDir() + "/containerd-rootless"))
 	f.DockerInit = m.dockerInit()
 	f.Overlay = unknown[string]("it was not tried")
@@ -90,26 +90,46 @@ func failure(err error) *problem.Problem {
 	return p
 }
 
-// storage is the file system that holds path, or will hold it.
-func (m Machine) storage(path string) Fact[Storage] {
+// storage is the file system that holds path, or will hold it, as the engine
+// sees it: its mounts are those of when its user namespace was made.
+func (m Machine) storage(engine, path string) Fact[Storage] {
 	if !filepath.IsAbs(path) {
 		return unknown[Storage]("the engine does not say where its storage is")
 	}
-	at := path
-	for m.absent(at) && at != "/" {
-		at = filepath.Dir(at)
+	view, mounts := "", "/proc/self/mountinfo"
+	if pid := m.enginePID(engine); pid != 0 && !m.absent(fmt.Sprintf("/proc/%d/root/", pid)) {
+		view, mounts = fmt.Sprintf("/proc/%d/root", pid), fmt.Sprintf("/proc/%d/mountinfo", pid)
 	}
+	at := m.existing(view, path)
 	var s unix.Statfs_t
-	if err := unix.Statfs(m.path(at), &s); err != nil {
+	if err := unix.Statfs(m.path(view+at), &s); err != nil {
 		return unknown[Storage](at + ": " + err.Error())
 	}
-	return known(Storage{Path: path, FS: m.filesystem(at), Free: s.Bavail * uint64(s.Bsize)}) //nolint:gosec // a block size is positive
+	same := view == "" || m.device(view+at) == m.device(at)
+	return known(Storage{Path: path, FS: m.filesystem(mounts, at), Free: s.Bavail * uint64(s.Bsize), Foreign: !same}) //nolint:gosec // a block size is positive
+}
+
+// existing is path, or the nearest folder above it that is there.
+func (m Machine) existing(view, path string) string {
+	for m.absent(view+path) && path != "/" {
+		path = filepath.Dir(path)
+	}
+	return path
+}
+
+// device is the number of the file system that holds path; 0 if it is not known.
+func (m Machine) device(path string) uint64 {
+	var s unix.Stat_t
+	if err := unix.Stat(m.path(path), &s); err != nil {
+		return 0
+	}
+	return s.Dev
 }
 
 // filesystem is the type of the mount that holds path (proc_pid_mountinfo(5)).
-func (m Machine) filesystem(path string) string {
+func (m Machine) filesystem(mounts, path string) string {
 	best, fstype := "", "unknown"
-	for line := range strings.Lines(m.text("/proc/self/mountinfo").Value) {
+	for line := range strings.Lines(m.text(mounts).Value) {
 		left, right, ok := strings.Cut(line, " - ")
 		fields, rest := strings.Fields(left), strings.Fields(right)
 		if !ok || len(fields) < 5 || len(rest) < 1 {
@@ -133,10 +153,10 @@ func (m Machine) overlay(ctx context.Context, s Fact[Storage]) Fact[string] {
 	if m.Probe == nil {
 		return unknown[string]("it was not tried")
 	}
-	at := s.Value.Path
-	for m.absent(at) && at != "/" {
-		at = filepath.Dir(at)
+	if s.Value.Foreign {
+		return unknown[string]("the engine has another file system mounted there than this process")
 	}
+	at := m.existing("", s.Value.Path)
 	dir, err := os.MkdirTemp(m.path(at), ".rk-probe-")
 	if err != nil {
 		return unknown[string](why(at, err))
@@ -185,8 +205,8 @@ func (m Machine) probe(ctx context.Context) (Fact[string], Fact[Probe]) {
 // has none yet, as Podman before the first container, will make one: a new one
 // has the same settings.
 func (m Machine) netns(ctx context.Context, f *Facts) {
-	pid, path := m.enginePID(f.Engine.Value.Name)
-	if pid == 0 || path == "" || m.Enter == nil {
+	pid, path := m.engineNetns(f.Engine.Value.Name)
+	if path == "" || m.Enter == nil {
 		m.fresh(f)
 		return
 	}
@@ -214,39 +234,41 @@ func (m Machine) fresh(f *Facts) {
 	}
 }
 
-// enginePID finds a process in the engine's user namespace and, in its view
-// of the file system, the engine's network namespace; 0 and "" if there is none.
-//
-// Podman keeps the user namespace with a process that waits, and mounts its
-// network namespace (rootless-netns) below the runtime directory for as long
-// as a container is in a bridge network. RootlessKit notes its child's process
-// id; with --detach-netns it mounts the namespace beside that.
-func (m Machine) enginePID(name string) (pid int, netns string) {
-	dir := m.runtimeDir()
-	var pidFile string
-	var patterns []string
-	switch name {
-	case "podman":
-		pidFile = dir + "/libpod/tmp/pause.pid"
-		patterns = []string{dir + "/containers/networks/rootless-netns/rootless-netns", dir + "/netns/rootless-netns-*"}
-	case "docker":
-		pidFile = dir + "/dockerd-rootless/child_pid"
-		patterns = []string{dir + "/dockerd-rootless/netns"}
-	default:
-		return 0, ""
+// enginePID is a process in the engine's user and mount namespace; 0 if there
+// is none. Podman keeps them with a process that waits (pause.pid), RootlessKit
+// notes its child's process id.
+func (m Machine) enginePID(engine string) int {
+	file, ok := map[string]string{"podman": "/libpod/tmp/pause.pid", "docker": "/dockerd-rootless/child_pid"}[engine]
+	if !ok {
+		return 0
 	}
-	pid, err := strconv.Atoi(m.text(pidFile).Value)
+	pid, err := strconv.Atoi(m.text(m.runtimeDir() + file).Value)
 	if err != nil || m.absent(fmt.Sprintf("/proc/%d", pid)) {
+		return 0
+	}
+	return pid
+}
+
+// engineNetns finds the engine's network namespace and a process in the user
+// namespace that owns it; "" if there is none. Podman mounts it (rootless-netns)
+// below the runtime directory, in its own mount namespace, for as long as a
+// container is in a bridge network; RootlessKit with --detach-netns does so too.
+func (m Machine) engineNetns(engine string) (pid int, path string) {
+	if pid = m.enginePID(engine); pid == 0 {
 		return 0, ""
 	}
-	view := fmt.Sprintf("/proc/%d/root", pid)
+	dir := m.runtimeDir()
+	patterns := []string{dir + "/containers/networks/rootless-netns/rootless-netns", dir + "/netns/rootless-netns-*"}
+	if engine == "docker" {
+		patterns = []string{dir + "/dockerd-rootless/netns"}
+	}
 	for _, p := range patterns {
-		found, _ := filepath.Glob(m.path(view + p)) // a folder of another user's finds nothing
+		found, _ := filepath.Glob(m.path(fmt.Sprintf("/proc/%d/root%s", pid, p))) // a folder of another user's finds nothing
 		if len(found) > 0 {
 			return pid, found[0]
 		}
 	}
-	if name == "docker" {
+	if engine == "docker" {
 		return pid, m.path(fmt.Sprintf("/proc/%d/ns/net", pid))
 	}
 	return pid, ""

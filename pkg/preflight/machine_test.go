@@ -260,7 +260,12 @@ func TestEngineFacts(t *testing.T) {
 
 	put(t, root, "run/user/1000/libpod/tmp/pause.pid", "77")
 	put(t, root, "proc/77/root/run/user/1000/containers/networks/rootless-netns/rootless-netns", "")
+	put(t, root, "proc/77/root/home/rk/.local/share/x", "")
+	put(t, root, "proc/77/mountinfo", "29 1 254:1 / / rw - btrfs /dev/vda1 rw\n")
 	f = m.Engine(t.Context(), f, eng, nil)
+	if f.Storage.Value.FS != "btrfs" {
+		t.Errorf("storage in the engine's view: %+v", f.Storage)
+	}
 	if want := "77 /proc/77/root/run/user/1000/containers/networks/rootless-netns/rootless-netns 3"; entered != want {
 		t.Errorf("entered %q, want %q", entered, want)
 	}
@@ -282,22 +287,22 @@ func TestEngineFacts(t *testing.T) {
 func TestNetnsOfDocker(t *testing.T) {
 	t.Parallel()
 	m, root := trixie(t)
-	if pid, path := m.enginePID("docker"); pid != 0 || path != "" {
+	if pid, path := m.engineNetns("docker"); pid != 0 || path != "" {
 		t.Errorf("not running: %d %s", pid, path)
 	}
 	put(t, root, "run/user/1000/dockerd-rootless/child_pid", "78\n")
-	if pid, _ := m.enginePID("docker"); pid != 0 {
+	if pid := m.enginePID("docker"); pid != 0 {
 		t.Errorf("left by one that has ended: %d", pid)
 	}
 	put(t, root, "proc/78/comm", "exe")
-	if pid, path := m.enginePID("docker"); pid != 78 || path != filepath.Join(root, "proc/78/ns/net") {
+	if pid, path := m.engineNetns("docker"); pid != 78 || path != filepath.Join(root, "proc/78/ns/net") {
 		t.Errorf("its child's: %d %s", pid, path)
 	}
 	put(t, root, "proc/78/root/run/user/1000/dockerd-rootless/netns", "")
-	if _, path := m.enginePID("docker"); !strings.HasSuffix(path, "/dockerd-rootless/netns") {
+	if _, path := m.engineNetns("docker"); !strings.HasSuffix(path, "/dockerd-rootless/netns") {
 		t.Errorf("detached: %s", path)
 	}
-	if pid, _ := m.enginePID("other"); pid != 0 {
+	if pid := m.enginePID("other"); pid != 0 {
 		t.Errorf("other: %d", pid)
 	}
 }
@@ -357,11 +362,11 @@ func TestFilesystem(t *testing.T) {
 	t.Parallel()
 	m, _ := trixie(t)
 	for path, want := range map[string]string{"/": "ext4", "/homework": "ext4", "/home": "xfs", "/home/rk/x": "xfs", "/home/rk/with space/x": "nfs4", "/run/x": "tmpfs"} {
-		if got := m.filesystem(path); got != want {
+		if got := m.filesystem("/proc/self/mountinfo", path); got != want {
 			t.Errorf("%s is on %s, want %s", path, got, want)
 		}
 	}
-	if got := m.storage("relative"); got.Known {
+	if got := m.storage("podman", "relative"); got.Known {
 		t.Errorf("storage: %+v", got)
 	}
 }
