@@ -140,13 +140,14 @@ func diagnose(f preflight.Facts, only []string) diagnosis {
 
 // rank orders findings: what failed by its level, what is unknown, the rest.
 func rank(x preflight.Finding) int {
-	switch {
-	case x.Status == preflight.Failed:
+	switch x.Status {
+	case preflight.Failed:
 		return slices.Index([]preflight.Level{preflight.Required, preflight.MultiHost, preflight.Recommended}, x.Level)
-	case x.Status == preflight.Unknown:
+	case preflight.Unknown:
 		return 3
+	default:
+		return 4
 	}
-	return 4
 }
 
 // err is the error of a host that is not ready.

@@ -122,15 +122,15 @@ var engineChecks = []check{
 
 func lookEngine(f *Facts) verdict {
 	if p := f.EngineFailure; p != nil {
-		switch {
-		case p.Code == problem.NoUserSession.Code:
-			return dunno("there is no user session; see " + p.Code)
-		case p.Code == problem.NoEngine.Code:
-			return fail(p.Unwrap().Error(), f.OS.install(podmanPackages)).as(p)
-		}
 		found := p.Summary
 		if cause := p.Unwrap(); cause != nil {
 			found = cause.Error()
+		}
+		switch p.Code {
+		case problem.NoUserSession.Code:
+			return dunno("there is no user session; see " + p.Code)
+		case problem.NoEngine.Code:
+			return fail(found, f.OS.install(podmanPackages)).as(p)
 		}
 		return fail(found, Fix{Note: p.Advice}).as(p)
 	}

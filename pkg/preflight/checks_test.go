@@ -346,12 +346,12 @@ var situations = map[*problem.Problem][]situation{
 	},
 	problem.FewTasks: {
 		{"few", func(f *Facts) { f.Tasks = known(uint64(1024)) }},
-		{"no limit", func(f *Facts) { f.Tasks = known(uint64(noLimit)) }},
+		{"no limit", func(f *Facts) { f.Tasks = known(noLimit) }},
 		{"not readable", func(f *Facts) { f.Tasks = unknown[uint64](denied) }},
 	},
 	problem.FewFiles: {
 		{"few", func(f *Facts) { f.Files = known(uint64(4096)) }},
-		{"no limit", func(f *Facts) { f.Files = known(uint64(noLimit)) }},
+		{"no limit", func(f *Facts) { f.Files = known(noLimit) }},
 		{"not readable", func(f *Facts) { f.Files = unknown[uint64](denied) }},
 	},
 	problem.NoForwarding: {
