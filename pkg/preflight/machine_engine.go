@@ -277,7 +277,8 @@ func (m Machine) engineNetns(engine string) (pid int, path string) {
 // enter runs nsenter (util-linux): Go cannot enter a user namespace by
 // itself, as the kernel allows that only to processes with one thread.
 func enter(ctx context.Context, pid int, netns string, names []string) (map[string]string, error) {
-	const script = `for f; do read -r v <"$f" && echo "$f $v"; done`
+	// (A shell's own read would not do: it reads byte by byte, and a setting ends after the first read.)
+	const script = `for f; do v=$(cat "$f") && echo "$f $v"; done`
 	args := []string{"--preserve-credentials", fmt.Sprintf("--user=/proc/%d/ns/user", pid), "--net=" + netns, "--", "sh", "-c", script, "sh"}
 	byPath := map[string]string{}
 	for _, n := range names {
