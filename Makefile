@@ -7,6 +7,9 @@ SHELL := /bin/bash
 TAGS := remote exclude_graphdriver_btrfs btrfs_noversion exclude_graphdriver_devicemapper containers_image_openpgp
 export TAGS
 
+# A newer Go than the machine's own, when hack/setup.sh had to fetch one.
+export PATH := $(CURDIR)/bin/goroot/bin:$(PATH)
+
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 PKG     := github.com/rootless-kubernetes/rk

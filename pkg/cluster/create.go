@@ -40,9 +40,10 @@ func Create(ctx context.Context, eng engine.Engine, p *plan.Plan, o CreateOption
 		{ID: "addons", Title: "Applying add-ons", Timeout: apiTimeout(o.Wait), Do: c.guarded(c.apply)},
 	}
 	if o.Wait > 0 {
-		steps = append(steps, step.Step{
-			ID: "ready", Title: "Waiting for nodes and DNS", Timeout: o.Wait, Do: c.guarded(c.waitReady),
-		})
+		steps = append(steps,
+			step.Step{ID: "ready", Title: "Waiting for nodes and DNS", Timeout: o.Wait, Do: c.guarded(c.waitReady)},
+			step.Step{ID: "addons-ready", Title: "Waiting for the network of each node", Timeout: o.Wait, Do: c.guarded(c.waitNetwork)},
+		)
 	}
 	steps = append(steps, c.kubeconfigStep())
 	err := step.Run(ctx, o.Reporter, steps, step.Options{Retain: o.Retain, OnFailure: c.evidence})
@@ -240,30 +241,40 @@ func (c *creation) apply(ctx context.Context) error {
 	return nil
 }
 
-func (c *creation) waitReady(ctx context.Context) error {
+func (c *creation) nodeNames() []string {
 	names := make([]string, len(c.plan.Nodes))
 	for i, n := range c.plan.Nodes {
 		names[i] = n.Name
 	}
+	return names
+}
+
+func (c *creation) waitReady(ctx context.Context) error {
 	report := func(s string) { step.Report(ctx, s) }
 	var g errgroup.Group
 	g.Go(func() error {
-		if err := c.client.Wait(ctx, report, kube.NodesReady(names...)); err != nil {
+		if err := c.client.Wait(ctx, report, kube.NodesReady(c.nodeNames()...)); err != nil {
 			return problem.NodesNotReady.Wrap(err)
 		}
 		return nil
 	})
 	g.Go(func() error {
-		err := c.client.Wait(ctx, report,
-			kube.DaemonSetReady("kube-flannel", "kube-flannel-ds", names...), kube.DaemonSetReady("kube-system", "kube-proxy", names...),
-			kube.DeploymentAvailable("kube-system", "coredns"))
-		if err != nil {
+		if err := c.client.Wait(ctx, report, kube.DeploymentAvailable("kube-system", "coredns")); err != nil {
 			return problem.AddonNotAvailable.Wrap(err)
 		}
 		return nil
 	})
-	if err := g.Wait(); err != nil {
-		return err
+	return g.Wait()
+}
+
+// waitNetwork waits until Flannel and kube-proxy serve on every node, then
+// applies what would only have been in their way.
+func (c *creation) waitNetwork(ctx context.Context) error {
+	names := c.nodeNames()
+	err := c.client.Wait(ctx, func(s string) { step.Report(ctx, s) },
+		kube.DaemonSetReady("kube-flannel", "kube-flannel-ds", names...), kube.DaemonSetReady("kube-system", "kube-proxy", names...))
+	if err != nil {
+		return problem.AddonNotAvailable.Wrap(err)
 	}
 	for _, a := range c.plan.Addons {
 		if a.Deferred {

@@ -56,19 +56,15 @@ var kernelChecks = []check{
 	},
 	{
 		problem: problem.NoBridgeNetfilter, name: "br_netfilter", level: Required,
-		why: "Pods of one node reach Services through a bridge, whose packets pass iptables rules only if the kernel module br_netfilter is loaded. Flannel does not start without it, unless kube-proxy and Flannel use nftables.",
+		why: "Pods of one node reach Services through a bridge, whose packets pass iptables rules only if the kernel module br_netfilter is loaded. Flannel does not start without it.",
 		look: func(f *Facts) verdict {
 			if !f.Probe.Known {
 				return dunno(f.Probe.Why)
 			}
-			level := Required
-			if f.Wanted.KubeProxyMode == "nftables" {
-				level = Recommended
-			}
 			if !f.Probe.Value.BridgeNetfilter {
-				return fail("/proc/sys/net/bridge does not exist", modules("br-netfilter", "br_netfilter")).at(level)
+				return fail("/proc/sys/net/bridge does not exist", modules("br-netfilter", "br_netfilter"))
 			}
-			return pass("loaded").at(level)
+			return pass("loaded")
 		},
 	},
 	{

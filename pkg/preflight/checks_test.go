@@ -320,7 +320,6 @@ var situations = map[*problem.Problem][]situation{
 	},
 	problem.NoBridgeNetfilter: {
 		{"not loaded", probed(func(p *Probe) { p.BridgeNetfilter = false })},
-		{"not loaded, not needed", both(func(f *Facts) { f.Wanted.KubeProxyMode = "nftables" }, probed(func(p *Probe) { p.BridgeNetfilter = false }))},
 		{"not tried", unprobed},
 	},
 	problem.NoVXLAN: {
