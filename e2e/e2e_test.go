@@ -183,6 +183,9 @@ func runScenarios(t *testing.T, h *testhost.Host, engine string, names ...string
 			"kubectl": s.command("kubectl"),
 			"node":    s.command(engine, "exec"), // node NAME COMMAND...
 			"user":    s.user,                    // user FILE: a script of the scenario
+			"root":    s.root,                    // root FILE: a script of the scenario, as root
+			"finding": s.finding,                 // finding CODE STATUS [ARGS]: of rk doctor
+			"repair":  s.repair,                  // repair CODE [ARGS]: as rk doctor prints it
 		},
 	})
 }

@@ -38,6 +38,8 @@ type Deps struct {
 	// DialAll connects to every rootless engine of this user; those that cannot
 	// be used come beside. Default: to Dial's, if that is given.
 	DialAll func(ctx context.Context) ([]*connect.Connection, []*connect.Unusable, error)
+	// Machine gathers the facts of checks: preflight.Local.
+	Machine Machine
 	// Gather measures the facts of a plan: preflight.Gather.
 	Gather func(ctx context.Context, eng preflight.Engine, c config.Cluster, image plan.ImageFacts) (plan.Facts, error)
 	// Create carries out a plan: cluster.Create.
@@ -46,6 +48,12 @@ type Deps struct {
 	Build func(ctx context.Context, o BuildOptions) (*nodeimage.Result, error)
 	// Now is the clock: time.Now.
 	Now func() time.Time
+}
+
+// Machine gathers what checks judge; see [preflight.Machine].
+type Machine interface {
+	Host(ctx context.Context, w preflight.Wanted) preflight.Facts
+	Engine(ctx context.Context, f preflight.Facts, eng preflight.Engine, dialErr error) preflight.Facts
 }
 
 // app is one invocation: its dependencies and the flags that all commands share.
@@ -63,6 +71,9 @@ func New(d Deps) *cobra.Command { return newApp(d).root() }
 // Run runs rk with args (without the program's name) and returns its exit
 // code. A cancelled ctx is an interruption: what was begun is rolled back.
 func Run(ctx context.Context, d Deps, args []string) (exit int) {
+	if len(args) > 0 && args[0] == preflight.ProbeCommand {
+		return probe(d, args[1:])
+	}
 	a := newApp(d)
 	cmd := a.root()
 	cmd.SetArgs(args)
@@ -96,6 +107,9 @@ func newApp(d Deps) *app {
 	}
 	if a.Dial == nil {
 		a.Dial = a.dial
+	}
+	if a.Machine == nil {
+		a.Machine = preflight.Local(a.Env)
 	}
 	if a.Gather == nil {
 		a.Gather = preflight.Gather
@@ -144,7 +158,7 @@ container engine. No root is needed, and nothing runs beside the clusters.
 	}
 	choices(cmd, "engine", connect.Names...)
 	choices(cmd, "progress", "auto", "tty", "plain", "json", "quiet")
-	cmd.AddCommand(a.create(), a.delete(), a.get(), a.build(), a.version(), a.explain())
+	cmd.AddCommand(a.create(), a.delete(), a.get(), a.build(), a.doctor(), a.version(), a.explain())
 	return cmd
 }
 

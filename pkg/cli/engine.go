@@ -81,12 +81,18 @@ func withEngines[T any](ctx context.Context, a *app, f func(context.Context, eng
 	}
 	a.warnUnusable(unusable)
 	result, err := f(ctx, engines{all, unusable})
-	for _, c := range all {
-		if closeErr := c.Close(); closeErr != nil {
-			err = errors.Join(err, closeErr)
-		}
+	if closeErr := closeAll(all); closeErr != nil {
+		err = errors.Join(err, closeErr)
 	}
 	return result, err
+}
+
+func closeAll(all []*connect.Connection) error {
+	var errs []error
+	for _, c := range all {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // clusters lists the clusters of all engines, ordered by name.

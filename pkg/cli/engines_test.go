@@ -25,11 +25,12 @@ type twoEngines struct {
 	podman, docker *enginetest.Fake
 	down           bool // Docker does not answer
 	home           string
+	machine        cli.Machine
 }
 
 func newTwoEngines(t *testing.T) *twoEngines {
 	t.Parallel()
-	return &twoEngines{T: t, podman: enginetest.NewFake(), docker: enginetest.NewFake(), home: t.TempDir()}
+	return &twoEngines{T: t, podman: enginetest.NewFake(), docker: enginetest.NewFake(), home: t.TempDir(), machine: testHost(t.TempDir(), t.Cleanup)}
 }
 
 // cluster makes as much of a cluster as there is after the first step of a creation.
@@ -48,7 +49,7 @@ func (m *twoEngines) rk(args ...string) (exit int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	env := map[string]string{"HOME": m.home, "KUBECONFIG": filepath.Join(m.home, "config")}
 	exit = cli.Run(m.Context(), cli.Deps{
-		In: strings.NewReader(""), Out: &out, Err: &errs, Env: func(k string) string { return env[k] },
+		In: strings.NewReader(""), Out: &out, Err: &errs, Env: func(k string) string { return env[k] }, Machine: m.machine,
 		DialAll: func(context.Context) ([]*connect.Connection, []*connect.Unusable, error) {
 			all := []*connect.Connection{{Engine: kept{m.podman}, Name: connect.Podman, Why: "it goes first", Chosen: true}}
 			if m.down {

@@ -2,6 +2,8 @@
 
 package problem
 
+import "slices"
+
 // RK1xx: the host.
 var (
 	NoUserSession = &Problem{
@@ -245,7 +247,7 @@ var (
 )
 
 // catalogue is ordered by code; a test sees that no value is missing.
-var catalogue = []*Problem{
+var catalogue = slices.Concat([]*Problem{
 	NoUserSession, NoSubIDs, NotDelegated, DiskFull, PortTaken, HostLimit,
 	NoEngine, EngineUnreachable, EngineRootful, EngineTooOld, EngineFailed, SubnetClash, EngineServiceFailed,
 	ImageNotPresent, NotNodeImage, BuildToolMissing, SourceUnreachable, ArchiveUnreadable, KubernetesUnknown,
@@ -253,5 +255,4 @@ var catalogue = []*Problem{
 	InvalidUsage, InvalidConfig, InvalidName, ClusterExists, ClusterNotFound, ConfigUnreadable,
 	NodeExited, APINotServing, NodesNotReady, AddonNotAvailable, AddonRejected, LeftOver, Interrupted,
 	KubeconfigUnreadable, KubeconfigLocked, KubeconfigUnwritable,
-	Internal,
-}
+}, checks, []*Problem{Internal})

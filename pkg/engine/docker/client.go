@@ -28,7 +28,7 @@ func (c *Client) Info(ctx context.Context) (engine.Info, error) {
 	if err != nil {
 		return engine.Info{}, fmt.Errorf("engine info: %w", answered(ctx, err))
 	}
-	return toInfo(report, c.uri), nil
+	return withRootlessKit(toInfo(report, c.uri), c.version), nil
 }
 
 // CreateContainer implements engine.Containers. It is not abandoned half-way:

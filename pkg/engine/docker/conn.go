@@ -42,9 +42,10 @@ var (
 
 // Client is a connection to one Docker daemon. It is safe for concurrent use.
 type Client struct {
-	uri  string
-	path string
-	api  *client.Client
+	version types.Version // what answered when it was dialled
+	uri     string
+	path    string
+	api     *client.Client
 }
 
 var _ engine.Engine = (*Client)(nil)
@@ -90,6 +91,7 @@ func (c *Client) greet(ctx context.Context) error {
 	if err != nil {
 		return answered(ctx, err)
 	}
+	c.version = version
 	return check(version)
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	dockerimage "github.com/docker/docker/api/types/image"
@@ -255,6 +256,17 @@ func toInfo(i system.Info, socket string) engine.Info {
 		out.Controllers = controllers(i)
 	}
 	return out
+}
+
+// withRootlessKit adds what the daemon's version says of the RootlessKit that
+// it runs under: its version, and its drivers for the network and for ports.
+func withRootlessKit(i engine.Info, v types.Version) engine.Info {
+	for _, c := range v.Components {
+		if c.Name == "rootlesskit" {
+			i.RootlessKit, i.NetworkDriver, i.PortDriver = c.Version, c.Details["NetworkDriver"], c.Details["PortDriver"]
+		}
+	}
+	return i
 }
 
 // isRootless recognises a security option, "name=rootless" and possibly more.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
 	dockerimage "github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/network"
@@ -171,6 +172,21 @@ func TestImage(t *testing.T) {
 		t.Error(diff)
 	}
 	if got := toImage(dockerimage.InspectResponse{}); got.Labels != nil {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestRootlessKit(t *testing.T) {
+	t.Parallel()
+	v := types.Version{Components: []types.ComponentVersion{
+		{Name: "Engine", Version: "28.5.2"},
+		{Name: "rootlesskit", Version: "2.3.6", Details: map[string]string{"NetworkDriver": "pasta", "PortDriver": "implicit"}},
+	}}
+	want := engine.Info{Name: "docker", RootlessKit: "2.3.6", NetworkDriver: "pasta", PortDriver: "implicit"}
+	if diff := cmp.Diff(want, withRootlessKit(engine.Info{Name: "docker"}, v)); diff != "" {
+		t.Error(diff)
+	}
+	if got := withRootlessKit(engine.Info{}, types.Version{}); got.RootlessKit != "" {
 		t.Errorf("got %+v", got)
 	}
 }
