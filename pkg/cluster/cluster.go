@@ -37,6 +37,8 @@ type CreateOptions struct {
 	Kubeconfig string
 	// Env looks up environment variables (os.Getenv); nil: there are none.
 	Env Env
+
+	apiTimeout time.Duration // of the steps that start the API; 0: by Wait
 }
 
 // Created is what Create made.
