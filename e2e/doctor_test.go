@@ -21,7 +21,7 @@ func TestDoctor(t *testing.T) {
 	h := testhost.ForTest(t, testhost.Options{
 		Release: testhost.Trixie, PodmanSocket: true, Binds: []testhost.Bind{{Src: bin(t), Dst: hostBin}},
 	})
-	runScenarios(t, h, "doctor")
+	runScenarios(t, h, podman, "doctor")
 }
 
 // finding CODE STATUS [ARGS] expects that status of a check, and that the exit

@@ -159,6 +159,9 @@ until podman --remote --url "$CONTAINER_HOST" version >/dev/null 2>&1; do sleep 
 // runScenarios runs scenarios with rk told to use an engine.
 func runScenarios(t *testing.T, h *testhost.Host, engine string, names ...string) {
 	t.Helper()
+	if len(names) == 0 {
+		t.Fatal("no scenario is named")
+	}
 	prelude, err := os.ReadFile("testdata/prelude.sh")
 	if err != nil {
 		t.Fatal(err)
