@@ -7,6 +7,9 @@ SHELL := /bin/bash
 TAGS := remote exclude_graphdriver_btrfs btrfs_noversion exclude_graphdriver_devicemapper containers_image_openpgp
 export TAGS
 
+# A newer Go than the machine's own, when hack/setup.sh had to fetch one.
+export PATH := $(CURDIR)/bin/goroot/bin:$(PATH)
+
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 PKG     := github.com/rootless-kubernetes/rk
@@ -40,6 +43,10 @@ cluster: ## Set everything up and end with `kubectl get nodes` of a three-node c
 .PHONY: e2e
 e2e: setup-e2e build ## Run real clusters on disposable test hosts (needs root).
 	hack/e2e.sh
+
+.PHONY: e2e-vm
+e2e-vm: setup-e2e-vm build ## Run what needs delegated cgroup controllers in a virtual machine (needs root).
+	hack/e2e-vm.sh
 
 .PHONY: bench
 bench: setup-e2e build ## Measure cluster creation as a ratio to a bare API server's start (needs root).

@@ -14,8 +14,12 @@ if [[ $(id -u) -ne 0 ]]; then
 	hack/setup.sh build image
 	command -v podman >/dev/null || { echo "Missing: podman. On Debian or Ubuntu: sudo apt-get install podman" >&2; exit 3; }
 	make --no-print-directory build
-	say "Creating the cluster"
-	bin/rk create cluster demo --workers 2
+	if bin/rk get clusters -o name | grep -qx 'demo'; then
+		say "The cluster 'demo' is there already"
+	else
+		say "Creating the cluster"
+		bin/rk create cluster demo --workers 2
+	fi
 	say "kubectl get nodes"
 	kubectl=$(command -v kubectl || true)
 	if [[ -z $kubectl ]]; then
@@ -39,8 +43,12 @@ if ! bin/testhost list | grep -q '^demo '; then
 	say "Starting the test host 'demo'"
 	bin/testhost up demo --bind "$PWD/bin:/opt/rk"
 fi
-say "Creating the cluster"
-bin/testhost sh demo -- /opt/rk/rk create cluster demo --workers 2 --image /opt/rk/node-image.tar
+if bin/testhost sh demo -- /opt/rk/rk get clusters -o name | grep -qx 'demo'; then
+	say "The cluster 'demo' is there already"
+else
+	say "Creating the cluster"
+	bin/testhost sh demo -- /opt/rk/rk create cluster demo --workers 2 --image /opt/rk/node-image.tar
+fi
 say "kubectl get nodes"
 bin/testhost sh demo -- /opt/rk/kubectl --context rk-demo get nodes -o wide
 say "A shell in the test host: bin/testhost sh demo        Remove it: bin/testhost down demo"

@@ -37,16 +37,17 @@ var layers = map[string][]string{
 		"docs", "images", "pkg/cluster", "pkg/config", "pkg/engine", "pkg/engine/connect", "pkg/kube", "pkg/nodeimage", "pkg/nodeimage/part",
 		"pkg/plan", "pkg/preflight", "pkg/problem", "pkg/step", "pkg/ui",
 	},
-	"pkg/cluster":    {"pkg/config", "pkg/engine", "pkg/kube", "pkg/node", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/step"},
+	"pkg/cluster":    {"pkg/config", "pkg/engine", "pkg/group", "pkg/kube", "pkg/node", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/step"},
 	"pkg/kindcompat": {"pkg/config", "pkg/engine", "pkg/node", "pkg/problem"},
-	"pkg/kube":       {"pkg/problem"},
+	"pkg/kube":       {"pkg/group", "pkg/problem"},
 	"pkg/node":       {"pkg/engine", "pkg/problem"},
 	"pkg/preflight":  {"pkg/config", "pkg/engine", "pkg/nodeimage", "pkg/plan", "pkg/problem"},
 	"pkg/ui":         {"pkg/problem", "pkg/step"},
 
 	"pkg/engine/connect":    {"pkg/engine", "pkg/engine/docker", "pkg/engine/podman", "pkg/problem"},
 	"pkg/engine/docker":     {"pkg/engine"},
-	"pkg/engine/podman":     {"pkg/engine"},
+	"pkg/engine/podman":     {"pkg/engine", "pkg/engine/multiplex", "pkg/group"},
+	"pkg/engine/multiplex":  {},
 	"pkg/engine/enginetest": {"pkg/engine", "pkg/engine/enginetest/internal/..."},
 
 	"pkg/nodeimage":      {"images", "node-image", "pkg/nodeimage/part", "pkg/problem", "pkg/render", "pkg/step"},
@@ -59,7 +60,8 @@ var layers = map[string][]string{
 	"pkg/plan":             {"images", "node-image/templates", "pkg/config", "pkg/engine", "pkg/pki", "pkg/problem", "pkg/render"},
 	"pkg/problem":          {},
 	"pkg/render":           {},
-	"pkg/step":             {},
+	"pkg/group":            {},
+	"pkg/step":             {"pkg/group"},
 	"docs":                 {},
 	"images":               {},
 	"images/pause":         {},
@@ -77,7 +79,7 @@ var layers = map[string][]string{
 var standalone = []string{"images/pause/pause", "node-image/await/await", "pkg/engine/enginetest/testprog", "pkg/engine/enginetest/internal/prog"}
 
 // pure is the ring without I/O, clock and randomness: same input, same result.
-var pure = []string{"pkg/config", "pkg/engine", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/render", "pkg/step"}
+var pure = []string{"pkg/config", "pkg/engine", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/render", "pkg/step", "pkg/group", "pkg/engine/multiplex"}
 
 // impure is what the ring does without. (Not the whole of net: its types for addresses are values.)
 var impure = []string{"os", "os/exec", "os/signal", "os/user", "net/http", "net/rpc", "net/smtp", "syscall", "math/rand", "math/rand/v2", "crypto/rand"}
@@ -92,6 +94,8 @@ type library struct {
 // not be imported: decide first who owns it.
 var libraries = []library{
 	{"github.com/docker/docker", []string{"pkg/engine/docker"}},
+	{"github.com/docker/go-connections", []string{"pkg/engine/docker"}}, // ports in its API's structs
+	{"github.com/containerd/errdefs", []string{"pkg/engine/docker"}},    // the kinds of its client's errors
 	{"github.com/containers/podman/v5", []string{"pkg/engine/podman"}},
 	{"go.podman.io", []string{"pkg/engine/podman"}},
 	{"github.com/opencontainers/runtime-spec", []string{"pkg/engine/podman"}},

@@ -3,6 +3,7 @@
 # are there: as root it says what it installs and installs it; an ordinary user
 # is told the exact command. Purposes: build test lint image e2e e2e-vm.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 # command:package pairs; a file is written as an absolute path.
 needs() {
@@ -36,15 +37,26 @@ for purpose in "$@"; do
 		[[ " ${missing[*]-} " == *" $package "* ]] || missing+=("$package")
 	done
 done
-# The programs of the node image need this Go; Debian's may be older.
+# The programs of the node image need this Go. Debian's may be older; from 1.21
+# on, Go itself fetches the one that is asked for, and the Makefile puts
+# bin/goroot/bin first in PATH.
+go_wanted=1.26.6
+older() { [[ $1 != "$2" && $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]; }
+go_version() { (cd / && GOTOOLCHAIN=local go version) | sed -E 's/.* go([0-9.]+).*/\1/'; }
 check_go() {
-	local want=1.26.6 have
-	have=$(cd / && GOTOOLCHAIN=local go env GOVERSION)
-	if [[ $(printf '%s\n' "$want" "${have#go}" | sort -V | head -n 1) != "$want" ]]; then
-		echo "Go $want or newer is needed, and $(command -v go) is ${have#go}." >&2
-		echo "Install a newer Go and put it first in PATH." >&2
+	local have
+	have=$(go_version)
+	older "$have" $go_wanted || return 0
+	if older "$have" 1.21; then
+		echo "Go $go_wanted or newer is needed, and $(command -v go) is $have." >&2
+		echo "Install a newer Go (1.21 is enough: it fetches $go_wanted by itself) and put it first in PATH." >&2
 		exit 3
 	fi
+	echo "$(command -v go) is Go $have; it fetches Go $go_wanted for this tree."
+	local root
+	root=$(cd / && GOTOOLCHAIN=go$go_wanted go env GOROOT)
+	mkdir -p bin
+	ln -sfn "$root" bin/goroot
 }
 
 if [[ ${#missing[@]} -eq 0 ]]; then
@@ -81,4 +93,9 @@ echo "Installing Debian packages: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends "${target[@]}" "${missing[@]}" >/dev/null
+# A release with a Go that is too old to fetch a newer one may have one in its backports.
+if older "$(go_version)" 1.21; then
+	. /etc/os-release
+	apt-get install -y -qq --no-install-recommends -t "${VERSION_CODENAME:-none}-backports" golang-go >/dev/null || true
+fi
 check_go

@@ -2,9 +2,9 @@ set -euo pipefail
 export PATH=/opt/rk:$PATH
 # What the engine has and the kubeconfig says: the same before and after.
 state() {
-	podman ps --all --format '{{.Names}}'
-	podman volume ls --format '{{.Name}}'
-	podman network ls --format '{{.Name}}'
+	"$ENGINE" ps --all --format '{{.Names}}'
+	"$ENGINE" volume ls --format '{{.Name}}'
+	"$ENGINE" network ls --format '{{.Name}}'
 	[ ! -e ~/.kube/config ] || kubectl config view --raw
 	ls -A ~/.kube 2>/dev/null | grep -vE '^(cache|config)$' || true
 	# An API service that rk started for itself and left behind.

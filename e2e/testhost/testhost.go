@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,6 +44,10 @@ type Options struct {
 	Binds []Bind
 	// PodmanSocket enables the user unit podman.socket.
 	PodmanSocket bool
+	// Docker installs and starts rootless Docker for the user, as its setup tool does:
+	// the user unit docker.service, and the docker context "rootless" as the current one.
+	// Nil: there is none.
+	Docker *Docker
 	// HomeOnOverlay puts /home on overlayfs, where overlayfs cannot have its upper
 	// directories: engines then have to use fuse-overlayfs. Default: a plain directory.
 	HomeOnOverlay bool
@@ -125,6 +130,13 @@ func (h *Host) VM() bool { return h.state.VM }
 // Addr is the host's IPv4 address on the bridge that all hosts share.
 func (h *Host) Addr() string { return h.state.Addr }
 
+// Gateway is this machine's address on that bridge, and the host's name server;
+// nothing answers there unless the test does.
+func (h *Host) Gateway() netip.Addr {
+	addr, _ := netip.ParseAddr(h.state.Gateway) // this package's own
+	return addr
+}
+
 // Keep makes the host outlive this process; "testhost down" removes it.
 func (h *Host) Keep() error {
 	if h.owner == nil {
@@ -196,7 +208,10 @@ func (o *Options) complete(id string) error {
 			return fmt.Errorf("bind %s:%s: %w", bind.Src, bind.Dst, err)
 		}
 	}
-	return o.Release.check()
+	if err := o.Release.check(); err != nil {
+		return err
+	}
+	return o.Docker.check(o.Release)
 }
 
 func (b *base) start(ctx context.Context, o Options) (_ *Host, err error) {
@@ -328,7 +343,7 @@ func (h *Host) welcome(ctx context.Context, o Options) error {
 			return err
 		}
 	}
-	return nil
+	return h.setUpDocker(ctx, o.Docker)
 }
 
 // nspawnArgs is systemd-nspawn's command line. What a host needs beyond a plain container:

@@ -37,6 +37,8 @@ type CreateOptions struct {
 	Kubeconfig string
 	// Env looks up environment variables (os.Getenv); nil: there are none.
 	Env Env
+
+	apiTimeout time.Duration // of the steps that start the API; 0: by Wait
 }
 
 // Created is what Create made.
@@ -59,6 +61,7 @@ type Cluster struct {
 	// Status is "running", "partly running", "stopped" or "incomplete" (a network without nodes).
 	Status    string    `json:"status"`
 	APIServer string    `json:"apiServer,omitempty"` // host address, e.g. "127.0.0.1:41231"
+	Engine    string    `json:"engine,omitempty"`    // name of the engine that it is on; empty if that is not known
 	Nodes     []Node    `json:"nodes"`
 	Created   time.Time `json:"created"`
 }

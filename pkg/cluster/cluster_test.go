@@ -24,7 +24,13 @@ import (
 
 const testImage = "localhost/rk-node:v1.36.3"
 
+// testPlan plans a cluster whose API never serves.
 func testPlan(t *testing.T, name string, workers int) *plan.Plan {
+	t.Helper()
+	return testPlanAt(t, name, workers, "10.111.0.0/24", 1)
+}
+
+func testPlanAt(t *testing.T, name string, workers int, subnet string, port uint16) *plan.Plan {
 	t.Helper()
 	c := config.Cluster{Name: name, Nodes: []config.Node{{Role: plan.RoleControlPlane}}, Networking: config.Networking{
 		PodSubnet: "10.244.0.0/16", ServiceSubnet: "10.96.0.0/16", APIServerAddress: "127.0.0.1", KubeProxyMode: "iptables",
@@ -40,7 +46,7 @@ func testPlan(t *testing.T, name string, workers int) *plan.Plan {
 		images[n] = "localhost/rk/" + n + ":v0"
 	}
 	p, err := plan.Make(c, plan.Facts{
-		Engine: engine.Info{CgroupVersion: 2}, Subnet: netip.MustParsePrefix("10.111.0.0/24"), APIPort: 1, // nothing serves there
+		Engine: engine.Info{CgroupVersion: 2}, Subnet: netip.MustParsePrefix(subnet), APIPort: port,
 		Image: plan.ImageFacts{Ref: testImage, KubernetesVersion: "v1.36.3", Images: images},
 	})
 	if err != nil {
@@ -73,70 +79,6 @@ func options(t *testing.T) (context.Context, CreateOptions) {
 		}
 		return ""
 	}}
-}
-
-// TestRollback fails each engine call of a create in turn, in each way, and
-// expects an empty engine and the first cause.
-func TestRollback(t *testing.T) {
-	t.Parallel()
-	calls := func() []enginetest.Call {
-		f := enginetest.NewFake(testImage)
-		ctx, o := options(t)
-		if _, err := Create(ctx, f, testPlan(t, "demo", 2), o); !errors.Is(err, context.Canceled) {
-			t.Fatalf("got %v, want a cancelled create", err)
-		}
-		if !f.Empty() {
-			t.Fatalf("left after a cancelled create: %v", f.Leftovers())
-		}
-		return f.Calls()
-	}()
-	last := 0 // the last call before the roll-back
-	for _, c := range calls {
-		if c.Op == "StartContainer" {
-			last = c.N
-		}
-	}
-	if last < 10 {
-		t.Fatalf("only %d calls before the roll-back: %v", last, calls)
-	}
-	boom := errors.New("boom")
-	for n := 1; n <= last; n++ {
-		for kind, inject := range map[string]func(*enginetest.Fake, context.CancelFunc){
-			"error":      func(f *enginetest.Fake, _ context.CancelFunc) { f.FailAt(n, boom) },
-			"lost reply": func(f *enginetest.Fake, _ context.CancelFunc) { after(f, n, func() error { return boom }) },
-			"cancel": func(f *enginetest.Fake, cancel context.CancelFunc) {
-				after(f, n, func() error { cancel(); return nil })
-			},
-			"panic": func(f *enginetest.Fake, _ context.CancelFunc) { after(f, n, func() error { panic("boom") }) },
-		} {
-			if kind == "panic" && n <= 2 {
-				continue // the look for an older cluster runs before any step: nothing is made yet
-			}
-			f := enginetest.NewFake(testImage)
-			ctx, o := options(t)
-			ctx, cancel := context.WithCancel(ctx)
-			inject(f, cancel)
-			_, err := Create(ctx, f, testPlan(t, "demo", 2), o)
-			cancel()
-			if err == nil {
-				t.Errorf("call %d (%s %s), %s: no error", n, calls[n-1].Op, calls[n-1].Target, kind)
-			} else if kind != "cancel" && !strings.Contains(err.Error(), "boom") {
-				t.Errorf("call %d (%s %s), %s: the first cause is lost: %v", n, calls[n-1].Op, calls[n-1].Target, kind, err)
-			}
-			if !f.Empty() {
-				t.Errorf("call %d (%s %s), %s: left %v", n, calls[n-1].Op, calls[n-1].Target, kind, f.Leftovers())
-			}
-		}
-	}
-}
-
-func after(f *enginetest.Fake, n int, do func() error) {
-	f.After(func(_ context.Context, c enginetest.Call) error {
-		if c.N == n {
-			return do()
-		}
-		return nil
-	})
 }
 
 // TestFilesAreInBeforeStart: a node boots with everything that it needs.

@@ -7,13 +7,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"runtime/debug"
-	"sync"
+	"maps"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/group"
 	"github.com/rootless-kubernetes/rk/pkg/kube"
 	"github.com/rootless-kubernetes/rk/pkg/node"
 	"github.com/rootless-kubernetes/rk/pkg/pki"
@@ -29,20 +27,21 @@ func Create(ctx context.Context, eng engine.Engine, p *plan.Plan, o CreateOption
 	if err := CheckNew(ctx, eng, p.Cluster); err != nil {
 		return nil, err
 	}
-	c := &creation{engine: eng, plan: p, options: o, now: time.Now()}
+	c := &creation{engine: eng, plan: p, options: o, now: time.Now(), id: rand.Text()}
 	if err := c.makeKeys(); err != nil {
 		return nil, err
 	}
 	steps := []step.Step{
 		c.networkStep(),
 		step.Parallel("nodes", "Starting nodes", 0, c.nodeSteps()...),
-		{ID: "api", Title: "Starting the control plane", Timeout: apiTimeout(o.Wait), Do: c.guarded(c.waitAPI)},
-		{ID: "addons", Title: "Applying add-ons", Timeout: apiTimeout(o.Wait), Do: c.guarded(c.apply)},
+		{ID: "api", Title: "Starting the control plane", Timeout: o.forAPI(), Do: c.guarded(c.waitAPI)},
+		{ID: "addons", Title: "Applying add-ons", Timeout: o.forAPI(), Do: c.guarded(c.apply)},
 	}
 	if o.Wait > 0 {
-		steps = append(steps, step.Step{
-			ID: "ready", Title: "Waiting for nodes and DNS", Timeout: o.Wait, Do: c.guarded(c.waitReady),
-		})
+		steps = append(steps,
+			step.Step{ID: "ready", Title: "Waiting for nodes and DNS", Timeout: o.Wait, Do: c.guarded(c.waitReady)},
+			step.Step{ID: "addons-ready", Title: "Waiting for the network of each node", Timeout: o.Wait, Do: c.guarded(c.waitNetwork)},
+		)
 	}
 	steps = append(steps, c.kubeconfigStep())
 	err := step.Run(ctx, o.Reporter, steps, step.Options{Retain: o.Retain, OnFailure: c.evidence})
@@ -52,9 +51,14 @@ func Create(ctx context.Context, eng engine.Engine, p *plan.Plan, o CreateOption
 	return &Created{Kubeconfig: c.kubeconfigPath, Context: p.Admin.Context}, nil
 }
 
-// apiTimeout bounds the start of the control plane: at least five minutes,
-// more if the user waits longer for the whole.
-func apiTimeout(wait time.Duration) time.Duration { return max(wait, 5*time.Minute) }
+// forAPI bounds the start of the control plane: at least five minutes, more if
+// the user waits longer for the whole.
+func (o CreateOptions) forAPI() time.Duration {
+	if o.apiTimeout > 0 {
+		return o.apiTimeout
+	}
+	return max(o.Wait, 5*time.Minute)
+}
 
 // creation is the state of one Create.
 type creation struct {
@@ -62,6 +66,7 @@ type creation struct {
 	plan    *plan.Plan
 	options CreateOptions
 	now     time.Time
+	id      string // of this creation, on everything that it makes
 
 	keys           *pki.Authorities
 	bootstrap      []byte // kubeconfig of system:masters, for rk alone and never written
@@ -89,20 +94,19 @@ func (c *creation) makeKeys() (err error) {
 // withUndo makes a step's function of f. The undo is known before f runs, so
 // that it holds whatever happens in there; f takes it back by returning a
 // notMine error.
-func withUndo(undo step.Undo, f func(context.Context) error) func(context.Context) (step.Undo, error) {
-	return func(ctx context.Context) (u step.Undo, err error) {
-		u = undo
-		defer func() {
-			if r := recover(); r != nil {
-				err = &step.PanicError{Value: r, Stack: debug.Stack()}
-			}
-		}()
-		err = f(ctx)
+func (c *creation) withUndo(undo step.Undo, f func(context.Context) error) func(context.Context) (step.Undo, error) {
+	return func(ctx context.Context) (step.Undo, error) {
+		err := group.Recovered(func() error { return f(ctx) })
 		var foreign *notMine
 		if errors.As(err, &foreign) {
 			return nil, foreign.error
 		}
-		return u, err
+		return func(ctx context.Context) error {
+			if err := group.Recovered(func() error { return undo(ctx) }); err != nil {
+				return leftOver(c.plan.Cluster, err)
+			}
+			return nil
+		}, err
 	}
 }
 
@@ -111,21 +115,67 @@ type notMine struct{ error }
 
 func (c *creation) networkStep() step.Step {
 	spec := c.plan.Network
-	undo := func(ctx context.Context) error { return removeNetwork(ctx, c.engine, c.plan.Cluster, spec.Name) }
-	return step.Step{ID: "network", Title: "Creating the network", Timeout: time.Minute, Do: withUndo(undo, func(ctx context.Context) error {
+	spec.Labels = c.own(spec.Labels)
+	return step.Step{ID: "network", Title: "Creating the network", Timeout: time.Minute, Do: c.withUndo(c.removeNetworks, func(ctx context.Context) error {
 		err := c.engine.CreateNetwork(ctx, spec)
 		if errors.Is(err, engine.ErrConflict) {
-			return &notMine{problem.SubnetClash.Wrap(err)}
+			return &notMine{c.clash(ctx, err)}
 		}
 		return engineError(err)
 	})}
 }
 
+// clash says what it means that the network's name or subnet is taken: when
+// another rk creates a cluster of this name, both may have found it free.
+func (c *creation) clash(ctx context.Context, err error) error {
+	list, lerr := c.engine.ListNetworks(ctx, map[string]string{plan.LabelCluster: c.plan.Cluster})
+	if lerr == nil && len(list) > 0 {
+		return nameInUse(c.plan.Cluster)
+	}
+	return problem.SubnetClash.Wrap(err)
+}
+
+// own returns labels with the one of this creation.
+func (c *creation) own(labels map[string]string) map[string]string {
+	labels = maps.Clone(labels)
+	labels[plan.LabelCreation] = c.id
+	return labels
+}
+
+// mine selects what this creation made.
+func (c *creation) mine() map[string]string {
+	return map[string]string{plan.LabelCluster: c.plan.Cluster, plan.LabelCreation: c.id}
+}
+
+// removeNode and removeNetworks remove by label and not by name: an
+// interrupted call may not tell whether the name was somebody else's.
+func (c *creation) removeNode(ctx context.Context, name string) error {
+	list, err := c.engine.ListContainers(ctx, c.mine())
+	if err != nil {
+		return engineError(err)
+	}
+	for _, n := range list {
+		if n.Name == name {
+			return engineError(c.engine.RemoveContainer(ctx, n.ID))
+		}
+	}
+	return nil
+}
+
+func (c *creation) removeNetworks(ctx context.Context) error {
+	list, err := c.engine.ListNetworks(ctx, c.mine())
+	for _, n := range list {
+		err = errors.Join(err, c.engine.RemoveNetwork(ctx, n.Name))
+	}
+	return engineError(err)
+}
+
 func (c *creation) nodeSteps() []step.Step {
 	steps := make([]step.Step, len(c.plan.Nodes))
 	for i, n := range c.plan.Nodes {
-		undo := func(ctx context.Context) error { return removeContainer(ctx, c.engine, c.plan.Cluster, n.Name) }
-		steps[i] = step.Step{ID: "node/" + n.Name, Title: n.Name, Timeout: 5 * time.Minute, Do: withUndo(undo, func(ctx context.Context) error {
+		n.Container.Labels = c.own(n.Container.Labels)
+		undo := func(ctx context.Context) error { return c.removeNode(ctx, n.Name) }
+		steps[i] = step.Step{ID: "node/" + n.Name, Title: n.Name, Timeout: 5 * time.Minute, Do: c.withUndo(undo, func(ctx context.Context) error {
 			return c.startNode(ctx, n)
 		})}
 	}
@@ -136,7 +186,7 @@ func (c *creation) nodeSteps() []step.Step {
 // keys are made while the engine makes the container.
 func (c *creation) startNode(ctx context.Context, n plan.Node) error {
 	var files []node.File
-	var g errgroup.Group
+	var g group.Group
 	g.Go(func() (err error) {
 		files, err = c.files(n)
 		return err
@@ -210,7 +260,7 @@ func (c *creation) waitAPI(ctx context.Context) error {
 // their pod subnets before the controller manager is up, so that the
 // addresses in the nodes' files hold.
 func (c *creation) apply(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
+	g, ctx := group.WithContext(ctx)
 	for _, n := range c.plan.Nodes {
 		g.Go(func() error {
 			taints := make([]kube.Taint, len(n.Taints))
@@ -240,30 +290,43 @@ func (c *creation) apply(ctx context.Context) error {
 	return nil
 }
 
-func (c *creation) waitReady(ctx context.Context) error {
+func (c *creation) nodeNames() []string {
 	names := make([]string, len(c.plan.Nodes))
 	for i, n := range c.plan.Nodes {
 		names[i] = n.Name
 	}
+	return names
+}
+
+func (c *creation) waitReady(ctx context.Context) error {
 	report := func(s string) { step.Report(ctx, s) }
-	var g errgroup.Group
+	var g group.Group
+	var nodes error
 	g.Go(func() error {
-		if err := c.client.Wait(ctx, report, kube.NodesReady(names...)); err != nil {
-			return problem.NodesNotReady.Wrap(err)
-		}
+		nodes = c.client.Wait(ctx, report, kube.NodesReady(c.nodeNames()...))
 		return nil
 	})
-	g.Go(func() error {
-		err := c.client.Wait(ctx, report,
-			kube.DaemonSetReady("kube-flannel", "kube-flannel-ds", names...), kube.DaemonSetReady("kube-system", "kube-proxy", names...),
-			kube.DeploymentAvailable("kube-system", "coredns"))
-		if err != nil {
-			return problem.AddonNotAvailable.Wrap(err)
-		}
-		return nil
-	})
+	dns := c.client.Wait(ctx, report, kube.DeploymentAvailable("kube-system", "coredns"))
 	if err := g.Wait(); err != nil {
 		return err
+	}
+	switch { // what runs on nodes that are not Ready is no news
+	case nodes != nil:
+		return problem.NodesNotReady.Wrap(nodes)
+	case dns != nil:
+		return problem.AddonNotAvailable.Wrap(dns)
+	}
+	return nil
+}
+
+// waitNetwork waits until Flannel and kube-proxy serve on every node, then
+// applies what would only have been in their way.
+func (c *creation) waitNetwork(ctx context.Context) error {
+	names := c.nodeNames()
+	err := c.client.Wait(ctx, func(s string) { step.Report(ctx, s) },
+		kube.DaemonSetReady("kube-flannel", "kube-flannel-ds", names...), kube.DaemonSetReady("kube-system", "kube-proxy", names...))
+	if err != nil {
+		return problem.AddonNotAvailable.Wrap(err)
 	}
 	for _, a := range c.plan.Addons {
 		if a.Deferred {
@@ -282,7 +345,7 @@ func (c *creation) kubeconfigStep() step.Step {
 		_, err := kube.RemoveKubeconfig(ctx, path, c.plan.Admin.Context)
 		return err
 	}
-	return step.Step{ID: "kubeconfig", Title: "Writing the kubeconfig", Timeout: time.Minute, Do: withUndo(undo, func(ctx context.Context) error {
+	return step.Step{ID: "kubeconfig", Title: "Writing the kubeconfig", Timeout: time.Minute, Do: c.withUndo(undo, func(ctx context.Context) error {
 		return kube.MergeKubeconfig(ctx, path, c.admin)
 	})}
 }
@@ -292,15 +355,23 @@ func (c *creation) kubeconfigStep() step.Step {
 func (c *creation) guarded(f func(context.Context) error) func(context.Context) (step.Undo, error) {
 	return func(ctx context.Context) (step.Undo, error) {
 		ctx, cancel := context.WithCancelCause(ctx)
-		var wg sync.WaitGroup
-		wg.Go(func() { c.watchNodes(ctx, cancel) })
-		err := f(ctx)
+		var watch group.Group
+		watch.Go(func() error {
+			err := group.Recovered(func() error { return c.watchNodes(ctx) })
+			cancel(err)
+			return nil
+		})
+		err := group.Recovered(func() error { return f(ctx) })
 		var exited *nodeExited
-		if cause := context.Cause(ctx); err != nil && errors.As(cause, &exited) {
+		var panicked *group.PanicError
+		switch cause := context.Cause(ctx); {
+		case err != nil && errors.As(cause, &exited):
 			err = problem.NodeExited.Wrap(exited)
+		case err != nil && errors.As(cause, &panicked):
+			err = panicked
 		}
 		cancel(nil)
-		wg.Wait()
+		_ = watch.Wait() // what it found is the context's cause
 		return nil, err
 	}
 }
@@ -318,13 +389,14 @@ func (e *nodeExited) Error() string {
 	return fmt.Sprintf("container %s ended with exit code %d", e.name, e.exit)
 }
 
-func (c *creation) watchNodes(ctx context.Context, cancel context.CancelCauseFunc) {
+// watchNodes returns a *nodeExited when a node's container has ended, nil when ctx ends.
+func (c *creation) watchNodes(ctx context.Context) error {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-tick.C:
 		}
 		list, err := c.engine.ListContainers(ctx, map[string]string{plan.LabelCluster: c.plan.Cluster})
@@ -333,8 +405,7 @@ func (c *creation) watchNodes(ctx context.Context, cancel context.CancelCauseFun
 		}
 		for _, n := range list {
 			if n.State == engine.StateExited {
-				cancel(&nodeExited{name: n.Name, exit: n.ExitCode})
-				return
+				return &nodeExited{name: n.Name, exit: n.ExitCode}
 			}
 		}
 	}

@@ -7,9 +7,9 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/group"
 	"github.com/rootless-kubernetes/rk/pkg/node"
 	"github.com/rootless-kubernetes/rk/pkg/plan"
 	"github.com/rootless-kubernetes/rk/pkg/problem"
@@ -34,11 +34,16 @@ func (c *creation) evidence(ctx context.Context, cause error) error {
 		return cause
 	}
 	logs := make([]problem.Excerpt, len(list))
-	var wg sync.WaitGroup
+	var g group.Group
 	for i, n := range list {
-		wg.Go(func() { logs[i] = problem.Excerpt{Source: n.Name, Lines: c.nodeLog(ctx, n)} })
+		g.Go(func() error {
+			logs[i] = problem.Excerpt{Source: n.Name, Lines: c.nodeLog(ctx, n)}
+			return nil
+		})
 	}
-	wg.Wait()
+	if g.Wait() != nil {
+		return cause
+	}
 	logs = slices.DeleteFunc(logs, func(e problem.Excerpt) bool { return len(e.Lines) == 0 })
 	for _, e := range logs {
 		for _, l := range e.Lines {

@@ -10,14 +10,12 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/group"
 	"github.com/rootless-kubernetes/rk/pkg/kube"
 	"github.com/rootless-kubernetes/rk/pkg/node"
 	"github.com/rootless-kubernetes/rk/pkg/plan"
 	"github.com/rootless-kubernetes/rk/pkg/problem"
-	"github.com/rootless-kubernetes/rk/pkg/step"
 )
 
 // The states of a cluster.
@@ -32,7 +30,7 @@ const (
 func List(ctx context.Context, eng engine.Engine) ([]Cluster, error) {
 	var containers []engine.Container
 	var networks []engine.Network
-	g, gctx := errgroup.WithContext(ctx)
+	g, gctx := group.WithContext(ctx)
 	g.Go(func() (err error) {
 		containers, err = eng.ListContainers(gctx, map[string]string{plan.LabelCluster: ""})
 		return err
@@ -130,46 +128,9 @@ func CheckNew(ctx context.Context, eng engine.Engine, name string) error {
 	_, err := Find(ctx, eng, name)
 	switch {
 	case err == nil:
-		return problem.ClusterExists.
-			Withf("Delete it first with 'rk delete cluster %s', or choose another name.", name).Wrapf("the name %q is in use", name)
+		return nameInUse(name)
 	case errors.Is(err, problem.ClusterNotFound):
 		return nil
-	}
-	return err
-}
-
-// Delete removes everything of a cluster: containers with their volumes, the
-// network and the kubeconfig entries. What is absent is no error, so that an
-// interrupted delete, or a killed create, can be finished.
-func Delete(ctx context.Context, eng engine.Engine, name string, o DeleteOptions) error {
-	sel := map[string]string{plan.LabelCluster: name}
-	containers, err := eng.ListContainers(ctx, sel)
-	if err != nil {
-		return engineError(err)
-	}
-	remove := make([]step.Step, len(containers))
-	for i, n := range containers {
-		remove[i] = step.Step{ID: "node/" + n.Name, Title: n.Name, Do: func(ctx context.Context) (step.Undo, error) {
-			return nil, eng.RemoveContainer(ctx, n.ID)
-		}}
-	}
-	steps := []step.Step{
-		step.Parallel("nodes", "Deleting nodes", 0, remove...),
-		{ID: "network", Title: "Deleting the network", Do: func(ctx context.Context) (step.Undo, error) {
-			networks, err := eng.ListNetworks(ctx, sel)
-			for _, n := range networks {
-				err = errors.Join(err, eng.RemoveNetwork(ctx, n.Name))
-			}
-			return nil, err
-		}},
-	}
-	err = step.Run(ctx, o.Reporter, steps, step.Options{})
-	if err != nil {
-		err = problem.LeftOver.Wrap(err)
-	}
-	for _, path := range kube.KubeconfigPaths(o.Kubeconfig, o.Env.get("KUBECONFIG"), o.Env.get("HOME")) {
-		_, kerr := kube.RemoveKubeconfig(ctx, path, plan.ContextName(name))
-		err = errors.Join(err, kerr)
 	}
 	return err
 }
@@ -194,32 +155,17 @@ func AdminKubeconfig(ctx context.Context, eng engine.Engine, name string) ([]byt
 	return kube.RewriteKubeconfig(data, plan.ContextName(name), "https://"+c.APIServer)
 }
 
-// removeContainer and removeNetwork remove by name, but only what belongs to
-// the cluster: an interrupted call may not tell whether the name was somebody else's.
-func removeContainer(ctx context.Context, eng engine.Engine, cluster, name string) error {
-	list, err := eng.ListContainers(ctx, map[string]string{plan.LabelCluster: cluster})
-	if err != nil {
-		return err
-	}
-	for _, n := range list {
-		if n.Name == name {
-			return eng.RemoveContainer(ctx, n.ID)
-		}
-	}
-	return nil
+// nameInUse is problem.ClusterExists with the ways out.
+func nameInUse(name string) error {
+	return problem.ClusterExists.
+		Withf("Delete it first with 'rk delete cluster %s', or choose another name.", name).Wrapf("the name %q is in use", name)
 }
 
-func removeNetwork(ctx context.Context, eng engine.Engine, cluster, name string) error {
-	list, err := eng.ListNetworks(ctx, map[string]string{plan.LabelCluster: cluster})
-	if err != nil {
-		return err
-	}
-	for _, n := range list {
-		if n.Name == name {
-			return eng.RemoveNetwork(ctx, name)
-		}
-	}
-	return nil
+// leftOver is problem.LeftOver with the command for this cluster.
+func leftOver(name string, err error) error {
+	return problem.LeftOver.
+		Withf("Run 'rk delete cluster %s': it removes whatever is left and can be repeated. What remains is listed by 'podman ps -a' and 'podman network ls'.", name).
+		Wrap(err)
 }
 
 // engineError puts an engine's plain error into the catalogue.

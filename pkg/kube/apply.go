@@ -10,13 +10,14 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
+
+	"github.com/rootless-kubernetes/rk/pkg/group"
 )
 
 // fieldManager is the owner of what Apply sets.
@@ -59,16 +60,17 @@ func (c *Client) applyAll(ctx context.Context, objects []*unstructured.Unstructu
 	actx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	errs := make([]error, len(objects))
-	var wg sync.WaitGroup
+	var g group.Group
 	for i, o := range objects {
-		wg.Go(func() {
-			if err := c.applyOne(actx, o, defined); err != nil {
+		g.Go(func() error {
+			if err := group.Recovered(func() error { return c.applyOne(actx, o, defined) }); err != nil {
 				errs[i] = fmt.Errorf("apply %s: %w", describe(o), err)
 				cancel()
 			}
+			return nil
 		})
 	}
-	wg.Wait()
+	_ = g.Wait() // errs has them all
 	if ctx.Err() == nil {
 		// What was only ended by another object's failure is no news.
 		for i, err := range errs {

@@ -26,8 +26,8 @@ import (
 //
 // Everything else in the file stays as it is, with order, comments and fields
 // that rk does not know. The file is replaced as a whole, under kubectl's
-// lock; a new one gets mode 0600, an existing one keeps its mode. Errors hold
-// a Problem: RK601, RK602 or RK603.
+// lock; a new one gets mode 0600, an existing one keeps its mode, and one that
+// its owner may not write is not written. Errors hold a Problem: RK601, RK602 or RK603.
 func MergeKubeconfig(ctx context.Context, path string, kubeconfig []byte) error {
 	entry, err := parseKubeconfig(kubeconfig)
 	if err != nil {
@@ -64,7 +64,7 @@ func RemoveKubeconfig(ctx context.Context, path, contextName string) (removed bo
 		if removed = f.remove(contextName); !removed {
 			return nil
 		}
-		if target == path && f.empty() {
+		if target == path && f.empty() && f.mode.Perm()&0o200 != 0 {
 			if err := os.Remove(target); err != nil {
 				return problem.KubeconfigUnwritable.Wrap(err)
 			}
@@ -253,6 +253,10 @@ func (f *kubeconfigFile) write() (err error) {
 	}
 	if bytes.Equal(buf.Bytes(), f.old) {
 		return nil
+	}
+	if f.mode.Perm()&0o200 == 0 {
+		// Replacing the file would get around what its owner wants.
+		return problem.KubeconfigUnwritable.Wrapf("%s is read-only (mode %04o)", f.path, f.mode.Perm())
 	}
 	if _, err := clientcmd.Load(buf.Bytes()); err != nil {
 		return problem.Internal.Wrapf("the merged kubeconfig %s would not be readable: %w", f.path, err)

@@ -16,6 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/rootless-kubernetes/rk/pkg/group"
 )
 
 // Condition is a state of the cluster to wait for, as a value. Its String
@@ -64,11 +66,17 @@ func (e *WaitError) Unwrap() []error {
 // report gets them in one line; it may be nil. When ctx ends first, the error
 // is a *WaitError.
 func (c *Client) Wait(ctx context.Context, report func(string), conds ...Condition) error {
-	wctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
+	ctx, cancel := context.WithCancel(ctx)
+	followers, wctx := group.WithContext(ctx)
+	err := c.wait(wctx, followers, report, conds)
+	cancel()
+	if failed := followers.Wait(); failed != nil {
+		return failed // a panic: followers go on until they are told to end
+	}
+	return err
+}
 
+func (c *Client) wait(ctx context.Context, followers *group.Group, report func(string), conds []Condition) error {
 	v := &view{objects: map[source]map[string]metav1.Object{}, errs: map[source]error{}, changed: make(chan struct{}, 1)}
 	started := map[source]bool{}
 	for _, cond := range conds {
@@ -78,7 +86,10 @@ func (c *Client) Wait(ctx context.Context, report func(string), conds ...Conditi
 			}
 			started[s] = true
 			v.errs[s] = fmt.Errorf("no answer from the API yet")
-			wg.Go(func() { c.follow(wctx, s, v) })
+			followers.Go(func() error {
+				c.follow(ctx, s, v)
+				return nil
+			})
 		}
 	}
 	var reported string

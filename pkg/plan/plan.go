@@ -33,6 +33,10 @@ const (
 	LabelCluster           = "io.rk.cluster"
 	LabelRole              = "io.rk.role"
 	LabelKubernetesVersion = "io.rk.kubernetes-version"
+	// LabelCreation tells apart two creations of one name at the same time, each
+	// of which may take back only what it made itself. Its value is random: it
+	// is added when a plan is carried out.
+	LabelCreation = "io.rk.creation"
 )
 
 const (
@@ -76,6 +80,7 @@ func Make(c config.Cluster, f Facts) (*Plan, error) {
 		Cluster:           c.Name,
 		KubernetesVersion: f.Image.KubernetesVersion,
 		Image:             f.Image.Ref,
+		Engine:            f.Engine.Name,
 		CgroupMode:        mode,
 		Network: engine.NetworkSpec{
 			Name: NetworkName(c.Name), Subnet: f.Subnet.Masked(), Labels: map[string]string{LabelCluster: c.Name},

@@ -6,9 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/rootless-kubernetes/rk/pkg/group"
 )
 
 const defaultRollbackTimeout = time.Minute
@@ -26,12 +27,7 @@ func (e *Error) Error() string { return e.Step + ": " + e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
 // PanicError is a panic of a step's function, as an error.
-type PanicError struct {
-	Value any
-	Stack []byte // of the goroutine that panicked; not part of the message
-}
-
-func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+type PanicError = group.PanicError
 
 // TimeoutError says that a step was not done within its Timeout. It is a
 // context.DeadlineExceeded too.
@@ -50,9 +46,10 @@ func (e *TimeoutError) Error() string {
 // Unwrap returns the step's own error and context.DeadlineExceeded.
 func (e *TimeoutError) Unwrap() []error { return []error{e.Err, context.DeadlineExceeded} }
 
-type group struct {
-	limit int
-	steps []Step
+type parallel struct {
+	limit     int
+	keepGoing bool // a failure does not cancel the others
+	steps     []Step
 }
 
 // Parallel returns a step that runs steps at the same time, at most limit of
@@ -62,14 +59,20 @@ type group struct {
 // first failure, joined with failures of other steps that are more than the
 // consequence of being cancelled.
 func Parallel(id, title string, limit int, steps ...Step) Step {
-	return Step{ID: id, Title: title, group: &group{limit: limit, steps: steps}}
+	return Step{ID: id, Title: title, group: &parallel{limit: limit, steps: steps}}
+}
+
+// All is Parallel without a limit for steps that do not depend on each other:
+// every step runs, whether or not others fail. Its error joins all failures.
+func All(id, title string, steps ...Step) Step {
+	return Step{ID: id, Title: title, group: &parallel{keepGoing: true, steps: steps}}
 }
 
 // Run runs steps in order. At the first failure, which includes a cancelled
 // ctx (even if the step that runs then succeeds) and a panic, it calls o.OnFailure, then every undo that the steps
 // returned, also the failed one's, in reverse order of their completion. Each
 // undo gets a fresh context with a time limit, and no error of one stops the
-// others. The result joins the first cause with the errors of the undos, the
+// others. A reporter that panics fails the step that it was told of. The result joins the first cause with the errors of the undos, the
 // cause first; the cause holds an *Error. rep may be nil.
 func Run(ctx context.Context, rep Reporter, steps []Step, o Options) error {
 	if o.RollbackTimeout <= 0 {
@@ -78,7 +81,7 @@ func Run(ctx context.Context, rep Reporter, steps []Step, o Options) error {
 	if rep == nil {
 		rep = Tee()
 	}
-	r := &run{rep: rep}
+	r := &run{rep: &guard{rep: rep}}
 	for _, s := range steps {
 		if err := r.step(ctx, s, ""); err != nil {
 			return r.fail(context.WithoutCancel(ctx), err, o)
@@ -97,10 +100,37 @@ func Report(ctx context.Context, detail string) {
 
 // run is the state of one Run.
 type run struct {
-	rep Reporter
+	rep *guard
 
 	mu    sync.Mutex
 	undos []undo // in order of completion
+}
+
+// guard is a reporter that survives a panic of the one behind it, which then
+// gets no more events and fails the run.
+type guard struct {
+	rep Reporter
+
+	mu  sync.Mutex
+	err error
+}
+
+func (g *guard) Report(e Event) {
+	if g.failure() != nil {
+		return
+	}
+	err := group.Recovered(func() error { g.rep.Report(e); return nil })
+	if err != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.err = err
+	}
+}
+
+func (g *guard) failure() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.err
 }
 
 type undo struct {
@@ -129,6 +159,9 @@ func (r *run) step(ctx context.Context, s Step, parent string) error {
 	p := progress{rep: r.rep, id: s.ID, title: s.Title, parent: parent, start: time.Now()}
 	p.event(Event{State: Started})
 	err := r.work(ctx, s, p)
+	if err == nil {
+		err = r.rep.failure()
+	}
 	if err != nil {
 		// A group's error is that of its steps, which name themselves, unless it is its own time-out.
 		_, own := err.(*TimeoutError) //nolint:errorlint // a time-out inside belongs to another step
@@ -158,7 +191,7 @@ func (r *run) work(ctx context.Context, s Step, p progress) error {
 		err = r.parallel(sctx, s)
 	} else {
 		var u Undo
-		err = recovered(func() (err error) { u, err = s.Do(sctx); return err })
+		err = group.Recovered(func() (err error) { u, err = s.Do(sctx); return err })
 		if u != nil {
 			r.mu.Lock()
 			r.undos = append(r.undos, undo{progress: p, do: u})
@@ -200,7 +233,9 @@ func (r *run) parallel(ctx context.Context, s Step) error {
 				mu.Lock()
 				errs = append(errs, err)
 				mu.Unlock()
-				cancel()
+				if !s.group.keepGoing {
+					cancel()
+				}
 			}
 		})
 	}
@@ -259,16 +294,7 @@ func (r *run) fail(ctx context.Context, cause error, o Options) error {
 func bounded(ctx context.Context, d time.Duration, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	return recovered(func() error { return f(ctx) })
-}
-
-func recovered(f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
-	return f()
+	return group.Recovered(func() error { return f(ctx) })
 }
 
 // cancelled is the error of a done ctx, with the reason if one was given.

@@ -4,7 +4,7 @@
 // parallel, with progress events, time-outs, cancellation and roll-back. It
 // knows nothing of clusters, engines or terminals.
 //
-// It must never import os, net or any package of this module.
+// It must never import os, net or any package of this module but group.
 package step
 
 import (
@@ -24,7 +24,7 @@ type Step struct {
 	// that partial work is undone too. It returns promptly once ctx is done.
 	Do func(ctx context.Context) (Undo, error)
 
-	group *group // of Parallel; Do is nil then
+	group *parallel // of Parallel or All; Do is nil then
 }
 
 // State is where a step stands.

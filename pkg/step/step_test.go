@@ -290,6 +290,51 @@ func TestParallelKeepsEveryRealError(t *testing.T) {
 	}
 }
 
+func TestAllRunsEveryStepAndTellsEveryError(t *testing.T) {
+	t.Parallel()
+	errOther := errors.New("other")
+	failed := make(chan struct{})
+	a := Step{ID: "a", Do: func(context.Context) (Undo, error) { defer close(failed); return nil, errBoom }}
+	b := Step{ID: "b", Do: func(ctx context.Context) (Undo, error) { <-failed; return nil, errors.Join(errOther, ctx.Err()) }}
+	var done atomic.Bool
+	c := Step{ID: "c", Do: func(ctx context.Context) (Undo, error) { <-failed; done.Store(true); return nil, ctx.Err() }}
+	err := Run(t.Context(), nil, []Step{All("g", "", a, b, c)}, Options{})
+	if !errors.Is(err, errBoom) || !errors.Is(err, errOther) || errors.Is(err, context.Canceled) || !done.Load() {
+		t.Errorf("got %v, the step after the failure done: %v", err, done.Load())
+	}
+}
+
+// panicAt is a reporter that panics at one event.
+type panicAt struct {
+	step  string
+	state State
+}
+
+func (p panicAt) Report(e Event) {
+	if e.Step == p.step && e.State == p.state {
+		panic(errBoom)
+	}
+}
+
+func TestPanicOfTheReporterRollsBack(t *testing.T) {
+	t.Parallel()
+	for _, state := range []State{Started, Progress, Done} {
+		var j journal
+		b := Step{ID: "b", Do: func(ctx context.Context) (Undo, error) {
+			Report(ctx, "half-way")
+			return func(context.Context) error { j.add("undo b"); return nil }, nil
+		}}
+		err := Run(t.Context(), panicAt{"b", state}, []Step{j.step("a", nil), b, j.step("c", nil)}, Options{})
+		var p *PanicError
+		if !errors.As(err, &p) {
+			t.Errorf("%s: got %v", state, err)
+		}
+		if !slices.Contains(j.lines, "undo a") || !slices.Contains(j.lines, "undo b") {
+			t.Errorf("%s: %v", state, j.lines)
+		}
+	}
+}
+
 func TestParallelLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

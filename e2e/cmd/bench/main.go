@@ -8,6 +8,7 @@ package main
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -42,10 +43,18 @@ func main() {
 	}
 }
 
+// benchCase is something that is run and the moments that are measured in it.
 type benchCase struct {
-	name string
-	run  func(context.Context) (time.Duration, error)
-	seen []time.Duration
+	names []string
+	run   func(context.Context) ([]time.Duration, error) // a duration per name
+	seen  [][]time.Duration
+}
+
+func createCase(size string, h *testhost.Host, workers int) *benchCase {
+	return &benchCase{
+		names: []string{size + ": nodes Ready, CoreDNS Available", size + ": the whole of `rk create cluster`"},
+		run:   func(ctx context.Context) ([]time.Duration, error) { return create(ctx, h, workers) },
+	}
 }
 
 func run(ctx context.Context, bin string, rounds int) (err error) {
@@ -66,18 +75,20 @@ func run(ctx context.Context, bin string, rounds int) (err error) {
 		return err
 	}
 	cases := []*benchCase{
-		{name: "floor: kube-apiserver on etcd, /readyz", run: func(ctx context.Context) (time.Duration, error) { return floor(ctx, h, ref) }},
-		{name: "rk create cluster, 1 node", run: func(ctx context.Context) (time.Duration, error) { return create(ctx, h, 0) }},
-		{name: "rk create cluster, 3 nodes", run: func(ctx context.Context) (time.Duration, error) { return create(ctx, h, 2) }},
+		{names: []string{"floor: kube-apiserver on etcd, /readyz"}, run: func(ctx context.Context) ([]time.Duration, error) { return floor(ctx, h, ref) }},
+		createCase("1 node", h, 0),
+		createCase("3 nodes", h, 2),
 	}
 	for round := range rounds {
 		for _, c := range cases {
-			d, err := c.run(ctx)
+			seen, err := c.run(ctx)
 			if err != nil {
-				return fmt.Errorf("%s, round %d: %w", c.name, round+1, err)
+				return fmt.Errorf("%s, round %d: %w", c.names[0], round+1, err)
 			}
-			fmt.Fprintf(os.Stderr, "round %d: %s: %.2f s\n", round+1, c.name, d.Seconds())
-			c.seen = append(c.seen, d)
+			c.seen = append(c.seen, seen)
+			for i, d := range seen {
+				fmt.Fprintf(os.Stderr, "round %d: %s: %.2f s\n", round+1, c.names[i], d.Seconds())
+			}
 		}
 	}
 	table(os.Stdout, cases)
@@ -85,12 +96,21 @@ func run(ctx context.Context, bin string, rounds int) (err error) {
 }
 
 func table(w io.Writer, cases []*benchCase) {
-	base := median(cases[0].seen)
+	var base float64
 	_, _ = fmt.Fprintf(w, "| case | median | min | max | ratio to the floor |\n|---|---|---|---|---|\n")
 	for _, c := range cases {
-		m := median(c.seen)
-		_, _ = fmt.Fprintf(w, "| %s | %.2f s | %.2f s | %.2f s | %.2f |\n",
-			c.name, m.Seconds(), slices.Min(c.seen).Seconds(), slices.Max(c.seen).Seconds(), float64(m)/float64(base))
+		for i, name := range c.names {
+			var seen []time.Duration
+			for _, round := range c.seen {
+				seen = append(seen, round[i])
+			}
+			m := median(seen).Seconds()
+			if base == 0 {
+				base = m
+			}
+			_, _ = fmt.Fprintf(w, "| %s | %.2f s | %.2f s | %.2f s | %.2f |\n",
+				name, m, slices.Min(seen).Seconds(), slices.Max(seen).Seconds(), m/base)
+		}
 	}
 }
 
@@ -112,25 +132,48 @@ func warmUp(ctx context.Context, h *testhost.Host) (ref string, err error) {
 	return strings.TrimSpace(out), err
 }
 
-func floor(ctx context.Context, h *testhost.Host, ref string) (time.Duration, error) {
+func floor(ctx context.Context, h *testhost.Host, ref string) ([]time.Duration, error) {
 	out, err := h.User(ctx, "bash -s -- "+ref+" <<'FLOOR'\n"+floorScript+"FLOOR\n")
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	ms, err := strconv.Atoi(strings.TrimSpace(out))
-	return time.Duration(ms) * time.Millisecond, err
+	return []time.Duration{time.Duration(ms) * time.Millisecond}, err
 }
 
-// create measures one whole command: it returns when all nodes are Ready and CoreDNS is Available.
-func create(ctx context.Context, h *testhost.Host, workers int) (time.Duration, error) {
+// create measures one whole command, and the moment in it at which all nodes
+// are Ready and CoreDNS is Available, which is when its step "ready" is done.
+func create(ctx context.Context, h *testhost.Host, workers int) ([]time.Duration, error) {
 	out, err := h.User(ctx, fmt.Sprintf(`set -e
-start=$(date +%%s%%3N)
-%[1]s/rk create cluster bench --workers %[2]d --progress quiet
-echo $(($(date +%%s%%3N) - start))
+date +%%s%%N
+%[1]s/rk create cluster bench --workers %[2]d --progress json 2>&1 >/dev/null
+date +%%s%%N
 %[1]s/rk delete cluster bench --progress quiet`, hostBin, workers))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	ms, err := strconv.Atoi(strings.TrimSpace(out))
-	return time.Duration(ms) * time.Millisecond, err
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	start, err := parseTime(lines[0])
+	if err != nil {
+		return nil, err
+	}
+	end, err := parseTime(lines[len(lines)-1])
+	if err != nil {
+		return nil, err
+	}
+	for _, line := range lines[1 : len(lines)-1] {
+		var e struct {
+			Time        time.Time
+			Step, State string
+		}
+		if json.Unmarshal([]byte(line), &e) == nil && e.Step == "ready" && e.State == "done" {
+			return []time.Duration{e.Time.Sub(start), end.Sub(start)}, nil
+		}
+	}
+	return nil, fmt.Errorf("the step \"ready\" is not in the progress of rk:\n%s", out)
+}
+
+func parseTime(nanoseconds string) (time.Time, error) {
+	ns, err := strconv.ParseInt(nanoseconds, 10, 64)
+	return time.Unix(0, ns), err
 }

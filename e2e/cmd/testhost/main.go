@@ -26,6 +26,7 @@ import (
 const usage = `usage: testhost COMMAND
 
   up NAME [--vm] [--release bookworm|trixie|sid] [--bind SRC[:DST]]... [--podman-socket] [--home-on-overlay]
+     [--docker [--docker-net slirp4netns|pasta] [--docker-port-driver builtin|slirp4netns|implicit]]
                            start a host, which lives until "down"; binds are read-only.
                            With --vm it is a virtual machine: all cgroup controllers are
                            delegated to the user, and it is slow where KVM does not work
@@ -115,6 +116,10 @@ func up(ctx context.Context, args []string) error {
 	o := testhost.Options{Progress: os.Stderr}
 	flags.BoolVar(&o.VM, "vm", false, "make it a virtual machine")
 	flags.BoolVar(&o.PodmanSocket, "podman-socket", false, "enable the user unit podman.socket")
+	var docker testhost.Docker
+	withDocker := flags.Bool("docker", false, "install and start rootless Docker")
+	flags.StringVar(&docker.Net, "docker-net", "", "its network driver")
+	flags.StringVar(&docker.PortDriver, "docker-port-driver", "", "its port driver")
 	flags.BoolVar(&o.HomeOnOverlay, "home-on-overlay", false, "put /home on overlayfs")
 	flags.Func("bind", "SRC[:DST], read-only", func(s string) error {
 		src, dst, ok := strings.Cut(s, ":")
@@ -129,6 +134,9 @@ func up(ctx context.Context, args []string) error {
 		return err
 	}
 	o.Name, o.Release = operands[0], testhost.Release(*release)
+	if *withDocker || docker != (testhost.Docker{}) {
+		o.Docker = &docker
+	}
 	host, err := testhost.Start(ctx, o)
 	if err != nil {
 		return err

@@ -21,9 +21,9 @@ import (
 	"github.com/containers/podman/v5/pkg/bindings/system"
 	"github.com/containers/podman/v5/pkg/domain/entities/types"
 	nettypes "go.podman.io/common/libnetwork/types"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/group"
 )
 
 // Info implements engine.Engine. It is the slowest of all calls (0.3 s and
@@ -128,20 +128,20 @@ func (c *Client) ListContainers(ctx context.Context, sel map[string]string) ([]e
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
 	list := make([]engine.Container, len(reports))
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(idleConns / 2)
+	g, gctx := group.WithContext(ctx)
+	g.SetLimit(idleConns / 2)
 	for i, r := range reports {
 		list[i] = container(r)
 		network, ok := userNetwork(r)
 		if !ok || list[i].State != engine.StateRunning {
 			continue
 		}
-		group.Go(func() (err error) {
-			list[i].IP, err = c.address(groupCtx, r.ID, network)
+		g.Go(func() (err error) {
+			list[i].IP, err = c.address(gctx, r.ID, network)
 			return err
 		})
 	}
-	if err := group.Wait(); err != nil {
+	if err := g.Wait(); err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
 	slices.SortFunc(list, func(a, b engine.Container) int { return cmp.Compare(a.Name, b.Name) })

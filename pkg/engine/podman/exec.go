@@ -4,9 +4,7 @@ package podman
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,22 +22,10 @@ import (
 	"github.com/containers/podman/v5/pkg/errorhandling"
 
 	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/engine/multiplex"
 )
 
-// Stream numbers of a multiplexed stream (the API's attach format): each frame
-// has a header of 8 bytes, the stream and three zeros, then the length as a
-// big-endian 32-bit number.
-const (
-	streamStdin = iota
-	streamStdout
-	streamStderr
-	streamError // the service's own message
-)
-
-var (
-	errStillRunning = errors.New("its output has ended but it still runs")
-	errStream       = errors.New("unknown stream in the engine's answer")
-)
+var errStillRunning = errors.New("its output has ended but it still runs")
 
 // Exec implements engine.Execer with three calls: create, start with the
 // streams attached, inspect for the exit code.
@@ -150,40 +136,12 @@ func upgrade(ctx context.Context, conn net.Conn, session string) (io.Reader, err
 	return nil, answered(err)
 }
 
-// demultiplex copies the frames of a stream until it ends. A nil writer
-// discards what is meant for it. A message of the service itself is an error.
+// demultiplex is multiplex.Split with a message of the service as an apiError.
 func demultiplex(r io.Reader, stdout, stderr io.Writer) error {
-	var message bytes.Buffer
-	writers := []io.Writer{streamStdin: stdout, streamStdout: stdout, streamStderr: stderr, streamError: &message}
-	var header [8]byte
-	var frame bytes.Buffer
-	for {
-		switch _, err := io.ReadFull(r, header[:]); {
-		case errors.Is(err, io.EOF) && message.Len() > 0:
-			return &apiError{text: serviceMessage(message.Bytes())}
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
-		}
-		if int(header[0]) >= len(writers) {
-			return fmt.Errorf("%w: %d", errStream, header[0])
-		}
-		frame.Reset()
-		if n, err := io.CopyN(&frame, r, int64(binary.BigEndian.Uint32(header[4:]))); err != nil {
-			return fmt.Errorf("frame ends after %d bytes: %w", n, noEOF(err))
-		}
-		if w := writers[header[0]]; w != nil {
-			if _, err := w.Write(frame.Bytes()); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-func noEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
+	err := multiplex.Split(r, stdout, stderr)
+	var message *multiplex.ServiceError
+	if errors.As(err, &message) {
+		return &apiError{text: serviceMessage(message.Message)}
 	}
 	return err
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/engine/multiplex"
 )
 
 func TestExec(t *testing.T) {
@@ -104,7 +105,7 @@ func TestExecErrors(t *testing.T) {
 	t.Run("unknown stream", func(t *testing.T) {
 		api, c := serveAPI(t)
 		api.exec(0, func(conn net.Conn, _ *bufio.Reader) { frame(conn, 9, "x") })
-		if err := exec(t, c, engine.Process{}); !errors.Is(err, errStream) {
+		if err := exec(t, c, engine.Process{}); !errors.Is(err, multiplex.ErrStream) {
 			t.Errorf("got %v", err)
 		}
 	})
