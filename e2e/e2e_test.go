@@ -7,6 +7,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,6 +72,39 @@ func TestSid(t *testing.T) {
 func TestFuseOverlayfs(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, HomeOnOverlay: true})
 	runScenarios(t, h, podman, "fuse-overlayfs")
+}
+
+// TestVM runs what a container as test host cannot show, as this machine's cgroup
+// controllers may not be had in one. It is slow without KVM: RK_E2E_TIMEOUT_SCALE.
+func TestVM(t *testing.T) {
+	if os.Getenv("RK_E2E_VM") != "1" {
+		t.Skip("needs QEMU: `make e2e-vm` sets RK_E2E_VM=1")
+	}
+	h := testhost.ForTest(t, testhost.Options{
+		VM: true, Release: testhost.Trixie, PodmanSocket: true, Binds: []testhost.Bind{{Src: programs(t), Dst: hostBin}},
+	})
+	runScenarios(t, h, podman, "limits")
+}
+
+// programs is a folder with nothing but what scenarios need of bin: a VM gets a copy of it.
+func programs(t *testing.T) string {
+	t.Helper()
+	src := bin(t)
+	dst, err := os.MkdirTemp(src, "vm-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dst); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, name := range []string{"rk", "kubectl", "node-image.tar"} {
+		if err := os.Link(filepath.Join(src, name), filepath.Join(dst, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dst
 }
 
 // TestTrixieDocker is Docker 26.1 with its usual drivers, slirp4netns and
@@ -166,7 +200,11 @@ func runScenarios(t *testing.T, h *testhost.Host, engine string, names ...string
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &scenario{ctx: t.Context(), host: h, prelude: string(prelude), engine: engine}
+	scale, err := testhost.TimeoutScale()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &scenario{ctx: t.Context(), host: h, prelude: string(prelude), engine: engine, scale: scale}
 	files := make([]string, len(names))
 	for i, n := range names {
 		files[i] = filepath.Join("testdata", n+".txtar")
@@ -175,6 +213,7 @@ func runScenarios(t *testing.T, h *testhost.Host, engine string, names ...string
 		Files: files,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("IMAGE", hostImage)
+			env.Setenv("WAIT", fmt.Sprintf("%dm", 5*scale)) // for create: rk's default, on a slow host more
 			env.Setenv("ENGINE", engine)
 			env.Setenv("RK_ENGINE", engine)
 			// A scenario that failed half-way must not disturb the next.
@@ -200,6 +239,7 @@ type scenario struct {
 	host    *testhost.Host
 	prelude string
 	engine  string
+	scale   int // of time-outs
 }
 
 func (s *scenario) command(words ...string) func(*testscript.TestScript, bool, []string) {
@@ -218,7 +258,10 @@ func (s *scenario) user(ts *testscript.TestScript, neg bool, args []string) {
 func (s *scenario) run(ts *testscript.TestScript, neg bool, script string) {
 	err := s.host.Run(s.ctx, testhost.Command{
 		Script: s.prelude + "\ncd " + quote([]string{ts.Getenv("WORK")}) + "\n" + script,
-		Env:    []string{"PATH=" + hostBin + ":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "IMAGE=" + hostImage, "ENGINE=" + s.engine, "RK_ENGINE=" + ts.Getenv("RK_ENGINE")},
+		Env: []string{
+			"PATH=" + hostBin + ":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "IMAGE=" + hostImage,
+			"ENGINE=" + s.engine, "RK_ENGINE=" + ts.Getenv("RK_ENGINE"), fmt.Sprintf("%s=%d", testhost.EnvTimeoutScale, s.scale),
+		},
 		Stdout: ts.Stdout(), Stderr: ts.Stderr(),
 	})
 	var exit *testhost.ExitError

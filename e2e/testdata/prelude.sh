@@ -10,3 +10,14 @@ state() {
 	# An API service that rk started for itself and left behind.
 	ps -u "$(id -u)" -o args= | grep -E '^[^ ]*podman .*unix://' || true
 }
+# A time in seconds as it is on this host: RK_E2E_TIMEOUT_SCALE times as long.
+scaled() { echo $(($1 * ${RK_E2E_TIMEOUT_SCALE:-1})); }
+# await SECONDS COMMAND...: tries until it succeeds.
+await() {
+	local end=$((SECONDS + $(scaled "$1")))
+	shift
+	until "$@"; do
+		[ $SECONDS -lt $end ]
+		sleep 1
+	done
+}
