@@ -44,6 +44,10 @@ cluster: ## Set everything up and end with `kubectl get nodes` of a three-node c
 e2e: setup-e2e build ## Run real clusters on disposable test hosts (needs root).
 	hack/e2e.sh
 
+.PHONY: e2e-vm
+e2e-vm: setup-e2e-vm build ## Run what needs delegated cgroup controllers in a virtual machine (needs root).
+	hack/e2e-vm.sh
+
 .PHONY: bench
 bench: setup-e2e build ## Measure cluster creation as a ratio to a bare API server's start (needs root).
 	hack/bench.sh

@@ -6,22 +6,28 @@
 package docs
 
 import (
-	_ "embed"
+	"embed"
 	"strings"
 )
 
-//go:embed errors.md
-var errorsPage string
+// The pages are made by a test of package preflight.
+//
+//go:embed codes/RK*.md
+var codes embed.FS
 
-// Error returns the entry of docs/errors.md for a code such as "RK101", in
-// Markdown, from its title to the next one; false if there is none.
-func Error(code string) (string, bool) {
-	_, rest, ok := strings.Cut(errorsPage, "\n### "+strings.ToUpper(code)+": ")
-	if !ok {
+// Code returns the page docs/codes/CODE.md of a code such as "RK101", in
+// Markdown, for a terminal: without its mark as a title and without comments.
+// It is false if there is none.
+func Code(code string) (string, bool) {
+	data, err := codes.ReadFile("codes/" + strings.ToUpper(code) + ".md")
+	if err != nil {
 		return "", false
 	}
-	if end := strings.Index(rest, "\n##"); end >= 0 {
-		rest = rest[:end]
+	var b strings.Builder
+	for line := range strings.Lines(strings.TrimPrefix(string(data), "# ")) {
+		if !strings.HasPrefix(line, "<!--") {
+			b.WriteString(line)
+		}
 	}
-	return strings.ToUpper(code) + ": " + strings.TrimSpace(rest) + "\n", true
+	return strings.Replace(b.String(), "\n\n\n", "\n\n", 1), true
 }

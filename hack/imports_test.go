@@ -94,6 +94,8 @@ type library struct {
 // not be imported: decide first who owns it.
 var libraries = []library{
 	{"github.com/docker/docker", []string{"pkg/engine/docker"}},
+	{"github.com/docker/go-connections", []string{"pkg/engine/docker"}}, // ports in its API's structs
+	{"github.com/containerd/errdefs", []string{"pkg/engine/docker"}},    // the kinds of its client's errors
 	{"github.com/containers/podman/v5", []string{"pkg/engine/podman"}},
 	{"go.podman.io", []string{"pkg/engine/podman"}},
 	{"github.com/opencontainers/runtime-spec", []string{"pkg/engine/podman"}},

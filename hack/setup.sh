@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # hack/setup.sh PURPOSE... makes sure that the Debian packages for each purpose
 # are there: as root it says what it installs and installs it; an ordinary user
-# is told the exact command. Purposes: build test lint image e2e.
+# is told the exact command. Purposes: build test lint image e2e e2e-vm.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,6 +18,10 @@ needs() {
 	e2e)
 		needs image
 		echo systemd-nspawn:systemd-container ip:iproute2 nsenter:util-linux
+		;;
+	e2e-vm)
+		needs e2e
+		echo qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs ssh:openssh-client
 		;;
 	*) echo "hack/setup.sh: unknown purpose '$1'" >&2; exit 2 ;;
 	esac
@@ -69,10 +73,26 @@ if ! command -v apt-get >/dev/null; then
 	echo "Missing: ${missing[*]} (names of Debian packages); install them with your distribution's tool." >&2
 	exit 3
 fi
+# The QEMU of Debian 12 (7.2) makes newer guest kernels panic without KVM, that of its
+# backports does not. The suite is added as the sources of the release name it, so it
+# comes from the same mirror; apt takes nothing from backports that is not asked for.
+target=()
+if [[ " ${missing[*]} " == *" qemu-system-x86 "* ]] && grep -qs '^VERSION_CODENAME=bookworm$' /etc/os-release; then
+	target=(--target-release bookworm-backports)
+	added=/etc/apt/sources.list.d/rk-bookworm-backports
+	if apt-cache policy | grep -q 'n=bookworm-backports'; then :; elif [[ -e /etc/apt/sources.list.d/debian.sources ]]; then
+		echo "Adding the suite bookworm-backports to apt's sources, for qemu-system-x86: $added.sources"
+		awk -v RS= -v ORS='\n\n' '/(^|\n)Suites: *bookworm( |\n|$)/ { gsub(/Suites:[^\n]*/, "Suites: bookworm-backports"); print; exit }' \
+			/etc/apt/sources.list.d/debian.sources >$added.sources
+	else
+		echo "Adding the suite bookworm-backports to apt's sources, for qemu-system-x86: $added.list"
+		sed -nE '/^deb .* bookworm +main/{s/ bookworm +main/ bookworm-backports main/p;q}' /etc/apt/sources.list >$added.list
+	fi
+fi
 echo "Installing Debian packages: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
-apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+apt-get install -y -qq --no-install-recommends "${target[@]}" "${missing[@]}" >/dev/null
 # A release with a Go that is too old to fetch a newer one may have one in its backports.
 if older "$(go_version)" 1.21; then
 	. /etc/os-release

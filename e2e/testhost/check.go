@@ -26,6 +26,10 @@ var debianPackages = map[string]string{
 	"mountpoint":     "util-linux",
 	"bash":           "bash",
 	"tar":            "tar",
+	vmBinary:         "qemu-system-x86",
+	"mke2fs":         "e2fsprogs",
+	"ssh":            "openssh-client",
+	"ssh-keygen":     "openssh-client",
 }
 
 func needTools(names ...string) error {

@@ -4,9 +4,11 @@ package testhost
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +23,22 @@ const (
 	// EnvArtifacts is the directory for the journals of failed tests' hosts. Default: a
 	// directory rk-e2e in the system's directory for temporary files.
 	EnvArtifacts = "RK_E2E_ARTIFACTS"
+	// EnvTimeoutScale is a whole number, by which the time-outs of a slow host are multiplied. Default 1.
+	EnvTimeoutScale = "RK_E2E_TIMEOUT_SCALE"
 )
+
+// TimeoutScale is the value of RK_E2E_TIMEOUT_SCALE.
+func TimeoutScale() (int, error) {
+	value := os.Getenv(EnvTimeoutScale)
+	if value == "" {
+		return 1, nil
+	}
+	scale, err := strconv.Atoi(value)
+	if err != nil || scale < 1 {
+		return 0, fmt.Errorf("%s=%s: use a whole number, 1 or more", EnvTimeoutScale, value)
+	}
+	return scale, nil
+}
 
 // ForTest starts a host for a test and removes it with the test's cleanup; the journal of a
 // failed test's host is saved first. Default name: the test's, with a random part.

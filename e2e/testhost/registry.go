@@ -48,12 +48,13 @@ type state struct {
 	ID         string  `json:"id"`
 	Name       string  `json:"name"`
 	Release    Release `json:"release"`
+	VM         bool    `json:"vm,omitempty"`
 	Bridge     string  `json:"bridge"`
 	Addr       string  `json:"addr"`
 	Gateway    string  `json:"gateway"`
 	Owner      process `json:"owner"`      // zero: the host outlives its owner
 	Supervisor process `json:"supervisor"` // zero: not started yet
-	Leader     process `json:"leader"`     // the host's PID 1; zero: still starting
+	Leader     process `json:"leader"`     // the container's PID 1, or QEMU; zero: still starting
 }
 
 const (
@@ -169,7 +170,7 @@ func (b *base) reserve(ctx context.Context, id string, o Options) (state, error)
 	if err != nil {
 		return state{}, err
 	}
-	s := state{ID: id, Name: o.Name, Release: o.Release, Bridge: b.bridge(), Addr: addr, Gateway: gateway.String(), Owner: owner}
+	s := state{ID: id, Name: o.Name, Release: o.Release, VM: o.VM, Bridge: b.bridge(), Addr: addr, Gateway: gateway.String(), Owner: owner}
 	if err := os.MkdirAll(b.dir(id), 0o755); err != nil {
 		return state{}, err
 	}
@@ -180,6 +181,7 @@ func (b *base) reserve(ctx context.Context, id string, o Options) (state, error)
 type Info struct {
 	Name    string
 	Release Release
+	VM      bool
 	Addr    string
 	// Status is "running", "starting", "kept" (running, and outliving its owner) or "dead".
 	Status string
@@ -198,7 +200,7 @@ func List() ([]Info, error) {
 	}
 	infos := make([]Info, 0, len(states))
 	for _, s := range states {
-		infos = append(infos, Info{Name: s.Name, Release: s.Release, Addr: s.Addr, Status: s.status(), Owner: s.Owner.PID})
+		infos = append(infos, Info{Name: s.Name, Release: s.Release, VM: s.VM, Addr: s.Addr, Status: s.status(), Owner: s.Owner.PID})
 	}
 	return infos, nil
 }

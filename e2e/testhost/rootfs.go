@@ -52,8 +52,10 @@ func (r Release) packages() []string {
 	return list
 }
 
-func (r Release) mmdebstrapArgs() []string {
-	args := []string{"--variant=minbase", "--include=" + strings.Join(r.packages(), ",")}
+func (r Release) mmdebstrapArgs() []string { return r.bootstrapArgs(r.packages()) }
+
+func (r Release) bootstrapArgs(packages []string) []string {
+	args := []string{"--variant=minbase", "--include=" + strings.Join(packages, ",")}
 	if r == Sid {
 		// sid's index is valid for a week only, which a mirror may exceed; it is signed all the same.
 		args = append(args, `--aptopt=Acquire::Check-Valid-Until "false"`)
@@ -88,16 +90,25 @@ func Build(ctx context.Context, r Release, progress io.Writer) (string, error) {
 	return b.build(ctx, r, progress)
 }
 
-func (b *base) build(ctx context.Context, r Release, progress io.Writer) (_ string, err error) {
-	dir := filepath.Join(b.path, r.key())
-	rootfs := filepath.Join(dir, "rootfs")
-	if _, err := os.Stat(rootfs); err == nil {
-		return rootfs, nil
+func (b *base) build(ctx context.Context, r Release, progress io.Writer) (string, error) {
+	dir, err := b.cached(ctx, r.key(), "rootfs", progress, func(tmp string) error {
+		report(progress, "building the root file system of Debian %s", r)
+		return bootstrap(ctx, tmp, r, r.mmdebstrapArgs(), []string{customizeScript}, progress)
+	})
+	return filepath.Join(dir, "rootfs"), err
+}
+
+// cached returns the directory of that key in the cache. Where it lacks the file result,
+// which marks it as complete, build fills a new one, which then takes its place.
+func (b *base) cached(ctx context.Context, key, result string, progress io.Writer, build func(tmp string) error) (_ string, err error) {
+	dir := filepath.Join(b.path, key)
+	done := func() bool { _, err := os.Stat(filepath.Join(dir, result)); return err == nil }
+	if done() {
+		return dir, nil
 	}
 	if err := needTools("mmdebstrap"); err != nil {
 		return "", err
 	}
-	report(progress, "building the root file system of Debian %s in %s", r, dir)
 	if err := os.MkdirAll(b.path, 0o755); err != nil {
 		return "", err
 	}
@@ -106,9 +117,10 @@ func (b *base) build(ctx context.Context, r Release, progress io.Writer) (_ stri
 		return "", err
 	}
 	defer unlock()
-	if _, err := os.Stat(rootfs); err == nil {
-		return rootfs, nil // another process built it meanwhile
+	if done() {
+		return dir, nil // another process built it meanwhile
 	}
+	report(progress, "new in the cache: %s", dir)
 	tmp := dir + ".tmp"
 	if err := os.RemoveAll(tmp); err != nil {
 		return "", err
@@ -117,13 +129,27 @@ func (b *base) build(ctx context.Context, r Release, progress io.Writer) (_ stri
 	if err := os.MkdirAll(tmp, 0o755); err != nil {
 		return "", err
 	}
-	hook := filepath.Join(tmp, "customize.sh")
-	if err := os.WriteFile(hook, []byte(customizeScript), 0o755); err != nil {
+	if err := build(tmp); err != nil {
 		return "", err
 	}
+	return dir, os.Rename(tmp, dir)
+}
+
+// bootstrap makes the root file system dir/rootfs; hooks are scripts that get its path
+// once the packages are in it.
+func bootstrap(ctx context.Context, dir string, r Release, options, hooks []string, progress io.Writer) error {
 	// In a process namespace of its own, so that nothing of it survives this process.
 	args := []string{"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "mmdebstrap"}
-	args = append(append(args, r.mmdebstrapArgs()...), "--dpkgopt=force-unsafe-io", "--customize-hook="+hook, string(r), filepath.Join(tmp, "rootfs"))
+	args = append(append(args, options...), "--dpkgopt=force-unsafe-io")
+	for i, script := range hooks {
+		hook := filepath.Join(dir, fmt.Sprintf("customize-%d.sh", i))
+		if err := os.WriteFile(hook, []byte(script), 0o755); err != nil {
+			return err
+		}
+		defer func() { _ = os.Remove(hook) }()
+		args = append(args, "--customize-hook="+hook)
+	}
+	args = append(args, string(r), filepath.Join(dir, "rootfs"))
 	cmd := exec.CommandContext(ctx, "unshare", args...)
 	var log tail
 	cmd.Stdout = io.MultiWriter(progress, &log)
@@ -133,15 +159,9 @@ func (b *base) build(ctx context.Context, r Release, progress io.Writer) (_ stri
 	defer runtime.UnlockOSThread()
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
-			return "", fmt.Errorf("build the root file system of %s: %w", r, context.Cause(ctx))
+			return fmt.Errorf("build the root file system of %s: %w", r, context.Cause(ctx))
 		}
-		return "", fmt.Errorf("mmdebstrap %s: %w (is Debian's archive reachable?); its last lines:\n%s", r, err, &log)
+		return fmt.Errorf("mmdebstrap %s: %w (is Debian's archive reachable?); its last lines:\n%s", r, err, &log)
 	}
-	if err := os.Remove(hook); err != nil {
-		return "", err
-	}
-	if err := os.Rename(tmp, dir); err != nil {
-		return "", err
-	}
-	return rootfs, nil
+	return nil
 }

@@ -72,6 +72,9 @@ func (h *Host) Run(ctx context.Context, c Command) error {
 	}
 	unit := "testhost-" + suffix + ".service"
 	cmd := h.enter(ctx, append([]string{"systemd-run"}, c.runArgs(unit)...)...)
+	if c.TTY && h.state.VM {
+		cmd = h.ssh(ctx, true, append([]string{"systemd-run"}, c.runArgs(unit)...)...)
+	}
 	var stderr tail
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, io.MultiWriter(&stderr, orDiscard(c.Stderr))
 	if c.TTY {
@@ -126,12 +129,20 @@ systemctl kill --signal=KILL $scope "$1"; systemctl stop $scope "$1"`
 	_ = h.enter(ctx, "sh", "-c", script, "sh", unit).Run() // the unit may just have ended
 }
 
-// enter is a command in the host's namespaces, as its root, outside of its cgroups.
+// enter is a command in the host, as its root: in a container's namespaces, outside of
+// its cgroups, or in a VM over SSH.
 func (h *Host) enter(ctx context.Context, args ...string) *exec.Cmd {
+	if h.state.VM {
+		return h.ssh(ctx, false, args...)
+	}
 	pid := fmt.Sprint(h.state.Leader.PID)
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--target", pid, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd", "--"}, args...)...)
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "TERM=" + os.Getenv("TERM")}
+	cmd.Env = enterEnv()
 	return cmd
+}
+
+func enterEnv() []string {
+	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "TERM=" + os.Getenv("TERM")}
 }
 
 func orDiscard(w io.Writer) io.Writer {

@@ -43,7 +43,9 @@ func onSystemd() bool {
 	return err == nil
 }
 
-func supervise(id, dir, bridge, rootfs string, nspawn []string) (_ *supervisor, err error) {
+// supervise starts the supervisor of a host: command is systemd-nspawn on the root file
+// system rootfs, or where that is "" a VM's QEMU.
+func supervise(id, dir, bridge, rootfs string, command []string) (_ *supervisor, err error) {
 	// systemd-nspawn reports the leader's process id and the end of the boot as sd_notify(3) says.
 	socket := "@rk-testhost-" + id
 	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
@@ -65,7 +67,7 @@ func supervise(id, dir, bridge, rootfs string, nspawn []string) (_ *supervisor, 
 	if onSystemd() {
 		scope = "scope"
 	}
-	cmd := supervisorCommand(append([]string{"run", dir, bridge, rootfs, scope}, nspawn...)...)
+	cmd := supervisorCommand(append([]string{"run", dir, bridge, rootfs, scope}, command...)...)
 	if onSystemd() {
 		run := []string{"systemd-run", "--scope", "--quiet", "--collect", "--property=Delegate=yes", "--unit=rk-testhost-" + id, "--"}
 		scoped := exec.Command(run[0], append(run[1:], cmd.Args...)...) //nolint:noctx // as supervisorCommand

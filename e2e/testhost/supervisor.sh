@@ -4,13 +4,15 @@
 # Supervisor of one test host. It runs under "unshare --mount", in a session of
 # its own, and outlives its owner (a test run) just long enough to remove the host.
 #
-#   supervisor.sh run   DIR BRIDGE LOWER SCOPE NSPAWN-ARGUMENT...
+#   supervisor.sh run   DIR BRIDGE LOWER SCOPE COMMAND...
 #   supervisor.sh clean DIR BRIDGE
 #
-# run:   boots the host; ends, and removes everything, when the host powers off,
+# run:   boots the host, a systemd-nspawn container on the root file system LOWER or,
+#        where LOWER is empty, a VM; ends, and removes everything, when the host powers off,
 #        at SIGTERM, or when file descriptor 3 is closed. The line "keep" on
 #        descriptor 3 lets the host outlive its owner. SCOPE "scope" means that
-#        this shell was started in a delegated systemd scope.
+#        this shell was started in a delegated systemd scope. DIR/leader gets the
+#        process id of COMMAND.
 # clean: removes what a supervisor left that was killed.
 #
 # Every mount is private to this process and what it starts, so the kernel undoes
@@ -68,23 +70,29 @@ trap clean EXIT
 trap 'exit 0' TERM INT HUP
 mkdir "$cgroup"
 
-mkdir -p "$dir/root" "$dir/work" "$dir/dev"
-# volatile: nothing here is worth a sync of the file system below.
-mount -t overlay -o "volatile,lowerdir=$lower,upperdir=$dir/upper,workdir=$dir/work" testhost "$dir/root"
+if [ -n "$lower" ]; then
+    mkdir -p "$dir/root" "$dir/work" "$dir/dev"
+    # volatile: nothing here is worth a sync of the file system below.
+    mount -t overlay -o "volatile,lowerdir=$lower,upperdir=$dir/upper,workdir=$dir/work" testhost "$dir/root"
 
-# Device nodes of the host's own, with the modes that udev gives them.
-mount -t tmpfs -o mode=0755 testhost "$dir/dev"
-mknod -m 0666 "$dir/dev/fuse" c 10 229
-mknod -m 0666 "$dir/dev/tun" c 10 200
+    # Device nodes of the host's own, with the modes that udev gives them.
+    mount -t tmpfs -o mode=0755 testhost "$dir/dev"
+    mknod -m 0666 "$dir/dev/fuse" c 10 229
+    mknod -m 0666 "$dir/dev/tun" c 10 200
+else
+    ip tuntap add dev "vb-$id" mode tap
+    ip link set "vb-$id" master "$bridge" up
+fi
 
 { read -r word <&3 && [ "$word" = keep ]; } &
 watch=$!
 (
     exec 3<&-
     echo $BASHPID >"$cgroup/cgroup.procs"
-    exec setpriv --pdeathsig KILL -- systemd-nspawn "$@"
+    exec setpriv --pdeathsig KILL -- "$@"
 ) &
 host=$!
+echo "$host" >"$dir/leader"
 exec 3<&-
 
 first=

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package testhost makes disposable hosts to try rk on: a Debian system in a
-// systemd-nspawn container, with an unprivileged user who has subordinate ids,
+// systemd-nspawn container or in a virtual machine, with an unprivileged user who has subordinate ids,
 // lingering and the rootless engines of that release. It needs root, and leaves
 // the machine's own mounts, cgroups and devices as they are. Whatever ends the
 // owner of a host, Close, a crash or SIGKILL, a supervisor process removes the host.
@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,15 +35,25 @@ type Options struct {
 	Name string
 	// Release is the Debian release. Default Trixie.
 	Release Release
-	// Binds are files and directories of this machine, read-only in the host.
+	// VM makes the host a virtual machine with a kernel of its own, whose systemd delegates
+	// all cgroup controllers to the user. It is slow where KVM does not work. Default: a
+	// container, which on many machines has no usable controller.
+	VM bool
+	// Binds are files and directories of this machine, read-only in the host. A VM gets
+	// them as they are when it starts.
 	Binds []Bind
 	// PodmanSocket enables the user unit podman.socket.
 	PodmanSocket bool
+	// Docker installs and starts rootless Docker for the user, as its setup tool does:
+	// the user unit docker.service, and the docker context "rootless" as the current one.
+	// Nil: there is none.
+	Docker *Docker
 	// HomeOnOverlay puts /home on overlayfs, where overlayfs cannot have its upper
 	// directories: engines then have to use fuse-overlayfs. Default: a plain directory.
 	HomeOnOverlay bool
-	// BootTimeout bounds the time from the start of the container to the end of its
-	// boot; building the root file system is not counted. Default 2 minutes.
+	// BootTimeout bounds the time from the start of the container or VM to the end of its
+	// boot; building the root file system is not counted. Default 2 minutes, for a VM times
+	// TimeoutScale.
 	BootTimeout time.Duration
 	// Progress gets a line per thing that takes long. Default: none.
 	Progress io.Writer
@@ -113,8 +124,18 @@ func (h *Host) Name() string { return h.state.Name }
 // Release is the host's Debian release.
 func (h *Host) Release() Release { return h.state.Release }
 
+// VM tells whether the host is a virtual machine.
+func (h *Host) VM() bool { return h.state.VM }
+
 // Addr is the host's IPv4 address on the bridge that all hosts share.
 func (h *Host) Addr() string { return h.state.Addr }
+
+// Gateway is this machine's address on that bridge, and the host's name server;
+// nothing answers there unless the test does.
+func (h *Host) Gateway() netip.Addr {
+	addr, _ := netip.ParseAddr(h.state.Gateway) // this package's own
+	return addr
+}
 
 // Keep makes the host outlive this process; "testhost down" removes it.
 func (h *Host) Keep() error {
@@ -163,8 +184,18 @@ func (o *Options) complete(id string) error {
 	if o.Release == "" {
 		o.Release = Trixie
 	}
+	scale, err := TimeoutScale()
+	if err != nil {
+		return err
+	}
 	if o.BootTimeout == 0 {
 		o.BootTimeout = defaultBootTimeout
+		if o.VM {
+			o.BootTimeout *= time.Duration(scale)
+		}
+	}
+	if o.VM && o.HomeOnOverlay {
+		return errors.New("/home on overlayfs is for containers: a VM has a disk of its own")
 	}
 	if o.Progress == nil {
 		o.Progress = io.Discard
@@ -177,7 +208,10 @@ func (o *Options) complete(id string) error {
 			return fmt.Errorf("bind %s:%s: %w", bind.Src, bind.Dst, err)
 		}
 	}
-	return o.Release.check()
+	if err := o.Release.check(); err != nil {
+		return err
+	}
+	return o.Docker.check(o.Release)
 }
 
 func (b *base) start(ctx context.Context, o Options) (_ *Host, err error) {
@@ -191,7 +225,16 @@ func (b *base) start(ctx context.Context, o Options) (_ *Host, err error) {
 	if err := b.check(); err != nil {
 		return nil, err
 	}
-	rootfs, err := b.build(ctx, o.Release, o.Progress)
+	var rootfs string
+	var image vmImage
+	if o.VM {
+		if err := checkVM(); err != nil {
+			return nil, err
+		}
+		image, err = b.buildVM(ctx, o.Release, o.Progress)
+	} else {
+		rootfs, err = b.build(ctx, o.Release, o.Progress)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -207,11 +250,12 @@ func (b *base) start(ctx context.Context, o Options) (_ *Host, err error) {
 			err = errors.Join(fmt.Errorf("start test host %s: %w", o.Name, err), h.Close())
 		}
 	}()
-	if err := b.prepare(ctx, h.state, rootfs, o.HomeOnOverlay); err != nil {
-		return nil, err
+	if o.VM {
+		err = h.startVM(ctx, image, o)
+	} else {
+		err = h.startContainer(ctx, rootfs, o)
 	}
-	report(o.Progress, "booting %s (%s, %s)", o.Name, o.Release, h.state.Addr)
-	if err := h.boot(ctx, rootfs, o); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	if err := h.welcome(ctx, o); err != nil {
@@ -220,6 +264,14 @@ func (b *base) start(ctx context.Context, o Options) (_ *Host, err error) {
 		return nil, errors.Join(fmt.Errorf("%w; the journal's end:\n%s", err, &journal), journalErr)
 	}
 	return h, nil
+}
+
+func (h *Host) startContainer(ctx context.Context, rootfs string, o Options) error {
+	if err := h.base.prepare(ctx, h.state, rootfs, o.HomeOnOverlay); err != nil {
+		return err
+	}
+	report(o.Progress, "booting %s (%s, %s)", o.Name, o.Release, h.state.Addr)
+	return h.boot(ctx, rootfs, o)
 }
 
 // prepare makes the host's own directories: the upper directory of its root, and plain
@@ -291,7 +343,7 @@ func (h *Host) welcome(ctx context.Context, o Options) error {
 			return err
 		}
 	}
-	return nil
+	return h.setUpDocker(ctx, o.Docker)
 }
 
 // nspawnArgs is systemd-nspawn's command line. What a host needs beyond a plain container:
@@ -299,7 +351,7 @@ func (h *Host) welcome(ctx context.Context, o Options) error {
 // own), /dev/fuse and /dev/net/tun.
 func nspawnArgs(dir string, s state, o Options) []string {
 	args := []string{
-		"--quiet", "--register=no", "--keep-unit", "--notify-ready=yes", "--console=read-only",
+		"systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--notify-ready=yes", "--console=read-only",
 		"--directory=" + filepath.Join(dir, "root"), "--machine=" + s.ID, "--hostname=" + s.Name,
 		"--capability=all", "--private-users=no", "--system-call-filter=@known",
 		"--network-bridge=" + s.Bridge, "--resolv-conf=off", "--timezone=off", "--link-journal=no",

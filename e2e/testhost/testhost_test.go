@@ -25,6 +25,11 @@ func TestOptionsComplete(t *testing.T) {
 		"leading dash":  {in: Options{Name: "-host"}, want: "lower-case"},
 		"too long":      {in: Options{Name: strings.Repeat("a", 49)}, want: "at most 48"},
 		"no release":    {in: Options{Release: "potato"}, want: "use one of [bookworm trixie sid]"},
+		"no such net":   {in: Options{Docker: &Docker{Net: "vde"}}, want: "use one of [slirp4netns pasta]"},
+		"no such port":  {in: Options{Docker: &Docker{PortDriver: "x"}}, want: "use one of [builtin slirp4netns implicit]"},
+		"mismatch":      {in: Options{Docker: &Docker{Net: "pasta", PortDriver: "builtin"}}, want: "does not go with"},
+		"mismatch too":  {in: Options{Docker: &Docker{PortDriver: "implicit"}}, want: "does not go with"},
+		"old":           {in: Options{Release: Bookworm, Docker: &Docker{Net: "pasta"}}, want: "no network driver pasta"},
 		"relative bind": {in: Options{Binds: []Bind{{Src: "/", Dst: "mnt"}}}, want: "must be absolute"},
 		"missing bind":  {in: Options{Binds: []Bind{{Src: "/no/such", Dst: "/mnt"}}}, want: "no such file"},
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/cluster"
 	"github.com/rootless-kubernetes/rk/pkg/config"
 	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/engine/connect"
 	"github.com/rootless-kubernetes/rk/pkg/nodeimage"
 	"github.com/rootless-kubernetes/rk/pkg/plan"
 	"github.com/rootless-kubernetes/rk/pkg/preflight"
@@ -32,8 +33,13 @@ type Deps struct {
 	// Env looks up environment variables (os.Getenv).
 	Env func(string) string
 
-	// Dial connects to the rootless engine of this user.
+	// Dial connects to the rootless engine of this user, to the preferred one if there are two.
 	Dial func(ctx context.Context) (engine.Engine, error)
+	// DialAll connects to every rootless engine of this user; those that cannot
+	// be used come beside. Default: to Dial's, if that is given.
+	DialAll func(ctx context.Context) ([]*connect.Connection, []*connect.Unusable, error)
+	// Machine gathers the facts of checks: preflight.Local.
+	Machine Machine
 	// Gather measures the facts of a plan: preflight.Gather.
 	Gather func(ctx context.Context, eng preflight.Engine, c config.Cluster, image plan.ImageFacts) (plan.Facts, error)
 	// Create carries out a plan: cluster.Create.
@@ -42,6 +48,12 @@ type Deps struct {
 	Build func(ctx context.Context, o BuildOptions) (*nodeimage.Result, error)
 	// Now is the clock: time.Now.
 	Now func() time.Time
+}
+
+// Machine gathers what checks judge; see [preflight.Machine].
+type Machine interface {
+	Host(ctx context.Context, w preflight.Wanted) preflight.Facts
+	Engine(ctx context.Context, f preflight.Facts, eng preflight.Engine, dialErr error) preflight.Facts
 }
 
 // app is one invocation: its dependencies and the flags that all commands share.
@@ -53,15 +65,15 @@ type app struct {
 	engine   string // --engine
 }
 
-// engines are the values of --engine.
-var engines = []string{"auto", "podman"}
-
 // New returns the command rk. Its errors hold a problem.Problem with the exit code; [Run] prints them.
 func New(d Deps) *cobra.Command { return newApp(d).root() }
 
 // Run runs rk with args (without the program's name) and returns its exit
 // code. A cancelled ctx is an interruption: what was begun is rolled back.
 func Run(ctx context.Context, d Deps, args []string) (exit int) {
+	if len(args) > 0 && args[0] == preflight.ProbeCommand {
+		return probe(d, args[1:])
+	}
 	a := newApp(d)
 	cmd := a.root()
 	cmd.SetArgs(args)
@@ -84,8 +96,20 @@ func newApp(d Deps) *app {
 	if _, ok := a.Err.(*os.File); !ok { // which is safe for concurrent use by itself
 		a.Err = &lockedWriter{w: a.Err}
 	}
+	switch {
+	case a.DialAll != nil:
+	case a.Dial != nil:
+		a.DialAll = a.dialOne
+	default:
+		a.DialAll = func(ctx context.Context) ([]*connect.Connection, []*connect.Unusable, error) {
+			return connect.DialAll(ctx, a.connectOptions())
+		}
+	}
 	if a.Dial == nil {
 		a.Dial = a.dial
+	}
+	if a.Machine == nil {
+		a.Machine = preflight.Local(a.Env)
 	}
 	if a.Gather == nil {
 		a.Gather = preflight.Gather
@@ -125,16 +149,16 @@ container engine. No root is needed, and nothing runs beside the clusters.
 	flags := cmd.PersistentFlags()
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more: causes in full, and where the time went")
 	flags.StringVar(&a.progress, "progress", "auto", "how progress is shown on standard error: auto, tty, plain, json or quiet")
-	flags.StringVar(&a.engine, "engine", "auto", "container engine: auto or podman")
+	flags.StringVar(&a.engine, "engine", "", "container engine: auto, podman or docker (default $RK_ENGINE, else auto)")
 	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		if err := oneOf(cmd, "engine", a.engine, engines...); err != nil {
+		if err := oneOf(cmd, "engine", a.engine, connect.Names...); a.engine != "" && err != nil {
 			return err
 		}
 		return a.setProgress()
 	}
-	choices(cmd, "engine", engines...)
+	choices(cmd, "engine", connect.Names...)
 	choices(cmd, "progress", "auto", "tty", "plain", "json", "quiet")
-	cmd.AddCommand(a.create(), a.delete(), a.get(), a.build(), a.version(), a.explain())
+	cmd.AddCommand(a.create(), a.delete(), a.get(), a.build(), a.doctor(), a.version(), a.explain())
 	return cmd
 }
 

@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -19,16 +20,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/rogpeppe/go-internal/txtar"
 	"sigs.k8s.io/yaml"
 
 	"github.com/rootless-kubernetes/rk/pkg/cli"
 	"github.com/rootless-kubernetes/rk/pkg/cluster"
 	"github.com/rootless-kubernetes/rk/pkg/config"
 	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/engine/connect"
 	"github.com/rootless-kubernetes/rk/pkg/engine/enginetest"
 	"github.com/rootless-kubernetes/rk/pkg/kube"
 	"github.com/rootless-kubernetes/rk/pkg/node"
@@ -52,7 +56,8 @@ var update = flag.Bool("update", false, "rewrite the goldens in the scripts")
 //	archive FILE REF VERSION [ARCH]   writes an archive of a node image
 //	image REF [VERSION] puts a node image into the engine, a plain one without a version
 //	remote REF VERSION  puts a node image into the registry that the engine can pull from
-//	engine-fails OP     makes an operation of the engine fail from now on
+//	engine-fails OP     makes an operation of the engine fail from now on; Dial
+//	                    fails with a CODE, RK201 without one
 //	create-fails WORD   what the next creation does: fail, panic, interrupt (as
 //	                    by Ctrl-C), or interrupt-badly (and cannot undo)
 //	calls OP…           prints how often each operation of the engine was called
@@ -60,6 +65,10 @@ var update = flag.Bool("update", false, "rewrite the goldens in the scripts")
 //	json-lines          prints step, state and text of each line of the last rk's
 //	                    standard error, all of which must be JSON
 //	outline FILE        prints a plan in YAML without the contents of its files
+//
+// The host that rk sees is the tree in $WORK/host, which has no problems: a
+// script breaks it with commands for files. It is the one that package
+// preflight tests itself with.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
@@ -69,7 +78,9 @@ func TestScripts(t *testing.T) {
 			home := filepath.Join(env.WorkDir, "home")
 			env.Setenv("HOME", home)
 			env.Setenv("KUBECONFIG", filepath.Join(home, "kubeconfig"))
-			env.Values[worldKey{}] = newWorld()
+			w := newWorld()
+			w.machine = testHost(env.WorkDir, env.Defer)
+			env.Values[worldKey{}] = w
 			return os.Mkdir(home, 0o700)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -90,6 +101,8 @@ type world struct {
 	exit   int
 	create string // what the next creation does
 	now    time.Time
+
+	machine cli.Machine
 }
 
 func newWorld() *world {
@@ -107,7 +120,11 @@ func (w *world) deps(ctx context.Context, cancel func(), ts *testscript.TestScri
 	return cli.Deps{
 		In: strings.NewReader(w.input), Out: ts.Stdout(), Err: ts.Stderr(), Env: ts.Getenv,
 		Dial: func(context.Context) (engine.Engine, error) { return kept{w.engine}, w.dial },
-		Now:  func() time.Time { return w.now },
+		DialAll: func(context.Context) ([]*connect.Connection, []*connect.Unusable, error) {
+			return []*connect.Connection{{Engine: kept{w.engine}, Name: connect.Podman}}, nil, w.dial
+		},
+		Now:     func() time.Time { return w.now },
+		Machine: w.machine,
 		Gather: func(ctx context.Context, eng preflight.Engine, c config.Cluster, image plan.ImageFacts) (plan.Facts, error) {
 			facts, err := preflight.Gather(ctx, eng, c, image)
 			// What depends on the machine is the same on all of them.
@@ -121,6 +138,47 @@ func (w *world) deps(ctx context.Context, cancel func(), ts *testscript.TestScri
 			return w.created(ctx, cancel, eng, p, o)
 		},
 		Build: func(_ context.Context, o cli.BuildOptions) (*nodeimage.Result, error) { return w.built(ts, o) },
+	}
+}
+
+// testHost unpacks a host of package preflight's tests and gives it a session bus.
+func testHost(workDir string, atEnd func(func())) cli.Machine {
+	root := filepath.Join(workDir, "host")
+	tree, err := txtar.ParseFile("../preflight/testdata/hosts/trixie.txtar")
+	if err != nil {
+		panic(err)
+	}
+	if err := txtar.Write(tree, root); err != nil {
+		panic(err)
+	}
+	modes, err := os.ReadFile(filepath.Join(root, "modes"))
+	if err != nil {
+		panic(err)
+	}
+	for line := range strings.Lines(string(modes)) {
+		mode, path, _ := strings.Cut(strings.TrimSpace(line), " ")
+		bits, err := strconv.ParseUint(mode, 8, 32)
+		if err == nil {
+			err = syscall.Chmod(filepath.Join(root, path), uint32(bits))
+		}
+		if err != nil {
+			panic(err)
+		}
+	}
+	bus, err := net.Listen("unix", filepath.Join(root, "run/user/1000/bus"))
+	if err != nil {
+		panic(err)
+	}
+	atEnd(func() { _ = bus.Close() })
+	vars := map[string]string{"XDG_RUNTIME_DIR": "/run/user/1000", "PATH": "/usr/bin", "HOME": "/home/rk"}
+	return preflight.Machine{
+		Root: root, Env: func(k string) string { return vars[k] },
+		User: preflight.User{Name: "ann", UID: os.Getuid(), GID: 1000}, RootUID: os.Getuid(),
+		Probe: func(context.Context, string) (preflight.Probe, error) {
+			return preflight.Probe{BridgeNetfilter: true, Sysctls: map[string]string{
+				"net.ipv4.ip_forward": "0", "net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.default.rp_filter": "0",
+			}}, nil
+		},
 	}
 }
 
@@ -246,6 +304,13 @@ func cmdRemote(ts *testscript.TestScript, _ bool, args []string) {
 func cmdEngineFails(ts *testscript.TestScript, _ bool, args []string) {
 	if args[0] == "Dial" {
 		in(ts).dial = problem.NoEngine.Wrap(errors.New("nothing listens"))
+		if len(args) > 1 {
+			p, ok := problem.Lookup(args[1])
+			if !ok {
+				ts.Fatalf("%s is no code", args[1])
+			}
+			in(ts).dial = p.Wrap(errors.New("nothing listens"))
+		}
 		return
 	}
 	in(ts).engine.Fail(args[0], "", errors.New("the engine is unwell"))

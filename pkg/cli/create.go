@@ -15,6 +15,7 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/config"
 	"github.com/rootless-kubernetes/rk/pkg/engine"
 	"github.com/rootless-kubernetes/rk/pkg/plan"
+	"github.com/rootless-kubernetes/rk/pkg/preflight"
 	"github.com/rootless-kubernetes/rk/pkg/problem"
 )
 
@@ -28,6 +29,7 @@ type createFlags struct {
 	controlPlanes, workers                                             int
 	wait                                                               time.Duration
 	retain, dryRun                                                     bool
+	ignore                                                             []string
 }
 
 func (a *app) createCluster() *cobra.Command {
@@ -48,10 +50,14 @@ if the engine does not have it.`,
 			if err != nil {
 				return err
 			}
-			_, err = withEngine(cmd.Context(), a, func(ctx context.Context, eng engine.Engine) (struct{}, error) {
-				return struct{}{}, a.createWith(ctx, eng, c, f)
+			return a.withCheckedEngines(cmd, c, f, func(ctx context.Context, e engines, checked preflight.Facts) error {
+				// Before anything is built or loaded for it; cluster.Create looks again.
+				if err := e.checkNew(ctx, c.Name); err != nil {
+					return err
+				}
+				a.noteEngine(e.all[0])
+				return a.createWith(ctx, e.all[0], c, f, checked)
 			})
-			return err
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
@@ -67,6 +73,7 @@ if the engine does not have it.`,
 	fs.DurationVar(&f.wait, "wait", 5*time.Minute, "how long to wait for Ready nodes; 0 does not wait for them")
 	fs.BoolVar(&f.retain, "retain", false, "keep what was made when creation fails, to look into it")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the plan of the cluster as YAML and create nothing")
+	fs.StringSliceVar(&f.ignore, "ignore-preflight", nil, "codes of required checks that need not pass, or all")
 	kubeconfigFlag(cmd, &f.kubeconfig)
 	choices(cmd, "cgroups", "auto", "delegated", "none")
 	choices(cmd, "build", buildAuto, buildAlways, buildNever)
@@ -165,19 +172,16 @@ func override(cmd *cobra.Command, args []string, c config.Cluster, f createFlags
 	return c, nil
 }
 
-// createWith creates a cluster on an engine, or prints its plan.
-func (a *app) createWith(ctx context.Context, eng engine.Engine, c config.Cluster, f createFlags) error {
+// createWith creates a cluster on an engine, or prints its plan. What was
+// found out by the checks is not asked again.
+func (a *app) createWith(ctx context.Context, eng engine.Engine, c config.Cluster, f createFlags, checked preflight.Facts) error {
 	start := a.Now()
-	// Before anything is built or loaded for it; cluster.Create looks again.
-	if err := cluster.CheckNew(ctx, eng, c.Name); err != nil {
-		return err
-	}
 	image, err := a.nodeImage(ctx, eng, c.Image, f)
 	if err != nil {
 		return err
 	}
 	c.Image = image.Ref
-	facts, err := a.Gather(ctx, eng, c, image)
+	facts, err := a.Gather(ctx, preflight.Asked(eng, checked), c, image)
 	if err != nil {
 		return err
 	}

@@ -77,28 +77,49 @@ func kubeconfigFlag(cmd *cobra.Command, kubeconfig *string) {
 // deleteAll deletes clusters by name, all there are without a name. One that
 // cannot be deleted does not stop the others.
 func (a *app) deleteAll(ctx context.Context, kubeconfig string, names []string) error {
-	_, err := withEngine(ctx, a, func(ctx context.Context, eng engine.Engine) (struct{}, error) {
-		clusters, err := cluster.List(ctx, eng)
+	_, err := withEngines(ctx, a, func(ctx context.Context, e engines) (struct{}, error) {
+		clusters, err := e.clusters(ctx)
 		if err != nil {
 			return struct{}{}, err
 		}
-		exists := map[string]bool{}
+		on := map[string][]string{} // cluster -> engines
 		for _, c := range clusters {
-			exists[c.Name] = true
+			on[c.Name] = append(on[c.Name], c.Engine)
 		}
 		if len(names) == 0 {
-			names = slices.Sorted(maps.Keys(exists))
+			names = slices.Sorted(maps.Keys(on))
 		}
 		if len(names) == 0 {
 			a.note("There are no clusters.")
 		}
 		var errs []error
 		for _, name := range names {
-			errs = append(errs, a.deleteOne(ctx, eng, name, kubeconfig, exists[name]))
+			errs = append(errs, a.deleteFrom(ctx, e, on[name], name, kubeconfig))
 		}
 		return struct{}{}, errors.Join(errs...)
 	})
 	return err
+}
+
+// deleteFrom deletes a cluster from each of the engines on that it is. One
+// that is on none may be on an engine that does not answer; else what the
+// kubeconfig has of it is deleted.
+func (a *app) deleteFrom(ctx context.Context, e engines, on []string, name, kubeconfig string) error {
+	if len(on) == 0 && len(e.unusable) > 0 {
+		err := error(e.unusable[0])
+		if p, ok := problem.Of(err); ok {
+			return p.Wrapf("cluster %q was not found, and %w", name, err)
+		}
+		return err
+	}
+	if len(on) == 0 {
+		return a.deleteOne(ctx, e.all[0], name, kubeconfig, false)
+	}
+	var errs []error
+	for _, engine := range on {
+		errs = append(errs, a.deleteOne(ctx, e.named(engine), name, kubeconfig, true))
+	}
+	return errors.Join(errs...)
 }
 
 func (a *app) deleteOne(ctx context.Context, eng engine.Engine, name, kubeconfig string, exists bool) error {

@@ -15,7 +15,7 @@ import (
 func (a *app) explain() *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain [CODE]",
-		Short: "Explain an error code: its cause and the fix; without one, list all codes",
+		Short: "Explain the code of an error or a check: its cause and the fix; without one, list all codes",
 		Example: `  rk explain RK103
   rk explain`,
 		Args: usage(cobra.MaximumNArgs(1)),
@@ -30,9 +30,9 @@ func (a *app) explain() *cobra.Command {
 			if len(args) == 0 {
 				return a.listProblems()
 			}
-			text, ok := docs.Error(args[0])
+			text, ok := docs.Code(args[0])
 			if !ok {
-				return usageErrorf(cmd, "there is no error code %q; 'rk explain' lists all", args[0])
+				return usageErrorf(cmd, "there is no code %q; 'rk explain' lists all", args[0])
 			}
 			_, err := io.WriteString(a.Out, text)
 			return err

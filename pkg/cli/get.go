@@ -14,7 +14,6 @@ import (
 
 	"github.com/rootless-kubernetes/rk/pkg/cluster"
 	"github.com/rootless-kubernetes/rk/pkg/config"
-	"github.com/rootless-kubernetes/rk/pkg/engine"
 	"github.com/rootless-kubernetes/rk/pkg/ui"
 )
 
@@ -47,7 +46,7 @@ func (a *app) getClusters() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			clusters, err := withEngine(cmd.Context(), a, cluster.List)
+			clusters, err := withEngines(cmd.Context(), a, listAll)
 			if err != nil {
 				return err
 			}
@@ -57,6 +56,8 @@ func (a *app) getClusters() *cobra.Command {
 	outputFlag(cmd, &output, listFormats...)
 	return cmd
 }
+
+func listAll(ctx context.Context, e engines) ([]cluster.Cluster, error) { return e.clusters(ctx) }
 
 func (a *app) printClusters(format ui.Format, clusters []cluster.Cluster) error {
 	if len(clusters) == 0 {
@@ -69,6 +70,7 @@ func (a *app) printClusters(format ui.Format, clusters []cluster.Cluster) error 
 		column{Name: "NODES", Value: func(c cluster.Cluster) string { return strconv.Itoa(len(c.Nodes)) }},
 		column{Name: "KUBERNETES", Value: func(c cluster.Cluster) string { return c.KubernetesVersion }},
 		column{Name: "AGE", Value: func(c cluster.Cluster) string { return a.age(c.Created) }},
+		column{Name: "ENGINE", Wide: true, Value: func(c cluster.Cluster) string { return c.Engine }},
 		column{Name: "API-SERVER", Wide: true, Value: func(c cluster.Cluster) string { return c.APIServer }},
 	)
 }
@@ -87,8 +89,8 @@ func (a *app) getNodes() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			nodes, err := withEngine(cmd.Context(), a, func(ctx context.Context, eng engine.Engine) ([]cluster.Node, error) {
-				return nodesOf(ctx, eng, name)
+			nodes, err := withEngines(cmd.Context(), a, func(ctx context.Context, e engines) ([]cluster.Node, error) {
+				return e.nodesOf(ctx, name)
 			})
 			if err != nil {
 				return err
@@ -103,16 +105,16 @@ func (a *app) getNodes() *cobra.Command {
 }
 
 // nodesOf lists the nodes of the cluster name, of all clusters if it is "".
-func nodesOf(ctx context.Context, eng engine.Engine, name string) ([]cluster.Node, error) {
+func (e engines) nodesOf(ctx context.Context, name string) ([]cluster.Node, error) {
 	nodes := []cluster.Node{}
 	if name != "" {
-		c, err := cluster.Find(ctx, eng, name)
+		_, c, err := e.holding(ctx, name)
 		if err != nil {
 			return nil, err
 		}
 		return append(nodes, c.Nodes...), nil
 	}
-	clusters, err := cluster.List(ctx, eng)
+	clusters, err := e.clusters(ctx)
 	for _, c := range clusters {
 		nodes = append(nodes, c.Nodes...)
 	}
@@ -152,7 +154,11 @@ func (a *app) getKubeconfig() *cobra.Command {
 			if name == "" {
 				name = config.DefaultName
 			}
-			data, err := withEngine(cmd.Context(), a, func(ctx context.Context, eng engine.Engine) ([]byte, error) {
+			data, err := withEngines(cmd.Context(), a, func(ctx context.Context, e engines) ([]byte, error) {
+				eng, _, err := e.holding(ctx, name)
+				if err != nil {
+					return nil, err
+				}
 				return cluster.AdminKubeconfig(ctx, eng, name)
 			})
 			if err != nil {
@@ -197,7 +203,7 @@ func (a *app) completeNames(cmd *cobra.Command, args []string, _ string) ([]stri
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	clusters, err := withEngine(cmd.Context(), a, cluster.List)
+	clusters, err := withEngines(cmd.Context(), a, listAll)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}

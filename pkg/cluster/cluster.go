@@ -61,6 +61,7 @@ type Cluster struct {
 	// Status is "running", "partly running", "stopped" or "incomplete" (a network without nodes).
 	Status    string    `json:"status"`
 	APIServer string    `json:"apiServer,omitempty"` // host address, e.g. "127.0.0.1:41231"
+	Engine    string    `json:"engine,omitempty"`    // name of the engine that it is on; empty if that is not known
 	Nodes     []Node    `json:"nodes"`
 	Created   time.Time `json:"created"`
 }

@@ -91,7 +91,7 @@ func TestFilesAreInBeforeStart(t *testing.T) {
 			"/etc/kubernetes/manifests/kube-apiserver.yaml", "/etc/kubernetes/pki/ca.key", "/etc/kubernetes/pki/etcd/server.crt",
 			"/etc/kubernetes/admin.conf", "/etc/kubernetes/kubelet.conf", "/etc/rk/var/lib/kubelet/config.yaml", "/etc/rk/node.env",
 		},
-		"demo-worker": {"/etc/kubernetes/pki/ca.crt", "/etc/kubernetes/kubelet.conf", "/etc/cni/net.d/10-flannel.conflist"},
+		"demo-worker": {"/etc/kubernetes/pki/ca.crt", "/etc/kubernetes/kubelet.conf", "/etc/rk/node.env"},
 	}
 	f.Before(func(_ context.Context, c enginetest.Call) error {
 		if c.Op == "StartContainer" {

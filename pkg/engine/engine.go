@@ -122,6 +122,14 @@ type Info struct {
 	GraphRoot     string   `json:"graphRoot"`     // where the engine stores images and containers, a path on its host
 	NativeOverlay bool     `json:"nativeOverlay"` // the storage driver uses the kernel's overlayfs (not fuse-overlayfs, not vfs)
 	Socket        string   `json:"socket"`        // how it was reached, for messages
+
+	// What follows is empty where an engine does not say it.
+
+	NetworkDriver string `json:"networkDriver,omitempty"` // what gives the rootless network its way out: "pasta", "slirp4netns" …
+	RootlessKit   string `json:"rootlessKit,omitempty"`   // version of RootlessKit, for engines that run under it
+	PortDriver    string `json:"portDriver,omitempty"`    // RootlessKit's way to publish ports: "builtin", "slirp4netns" …
+	UIDs          int64  `json:"uids,omitempty"`          // user ids in the engine's user namespace
+	GIDs          int64  `json:"gids,omitempty"`          // group ids in the engine's user namespace
 }
 
 // ContainerSpec describes a container in neutral terms. The zero value of a

@@ -101,6 +101,7 @@ func TestApplyRetriesWhatIsExpectedToWorkSoon(t *testing.T) {
 		{409, "Conflict", "the object has been modified"},
 		{422, "Invalid", notInRange + "the provided network does not match the current range"},
 		{422, "Invalid", notInRange + "allocator not ready"},
+		{422, "Invalid", notInRange + "provided IP is already allocated"},
 		{429, "TooManyRequests", "too many requests"},
 		{500, "InternalError", "failed calling webhook"},
 		{503, "ServiceUnavailable", "please try again"},

@@ -200,7 +200,9 @@ func (e *permanentError) Unwrap() error { return e.err }
 // soon. While a cluster comes up almost everything may: the endpoint does not
 // listen yet, storage is not ready (5xx), RBAC's default roles are not there
 // yet (403), a namespace does not exist yet (404), an object was changed
-// meanwhile (409), the service address allocator is not ready (422).
+// meanwhile (409), the service address allocator is not ready, or an attempt
+// that timed out still has the Service's address, or had it when the API server
+// ended (422; the server's repair of addresses without a Service frees it).
 func isTransient(err error) bool {
 	if errors.As(err, new(*permanentError)) {
 		return false
@@ -217,7 +219,8 @@ func isTransient(err error) bool {
 		// pkg/registry/core/service/storage/alloc.go and ipallocator/interfaces.go of Kubernetes 1.36
 		msg := err.Error()
 		return strings.Contains(msg, "failed to allocate IP") &&
-			(strings.Contains(msg, "does not match the current range") || strings.Contains(msg, "allocator not ready"))
+			(strings.Contains(msg, "does not match the current range") || strings.Contains(msg, "allocator not ready") ||
+				strings.Contains(msg, "provided IP is already allocated"))
 	default:
 		return code == http.StatusUnauthorized || code == http.StatusForbidden || code == http.StatusNotFound ||
 			code == http.StatusConflict || code == http.StatusTooManyRequests || code == http.StatusRequestTimeout

@@ -37,7 +37,6 @@ type nodeFile struct {
 // everyNode are the files that every node has.
 var everyNode = []nodeFile{
 	{"/etc/rk/node.env", templates.FS, "node.env.tmpl", 0o644},
-	{"/etc/cni/net.d/10-flannel.conflist", templates.FS, "cni.conflist.tmpl", 0o644},
 	{"/etc/rk/run/flannel/subnet.env", templates.FS, "flannel-subnet.env.tmpl", 0o644},
 	{kubeletDir + "/config.yaml", templates.FS, "kubelet.yaml.tmpl", 0o644},
 	{kubeletDir + "/kubeadm-flags.env", templates.FS, "kubeadm-flags.env.tmpl", 0o644},

@@ -80,6 +80,7 @@ func Make(c config.Cluster, f Facts) (*Plan, error) {
 		Cluster:           c.Name,
 		KubernetesVersion: f.Image.KubernetesVersion,
 		Image:             f.Image.Ref,
+		Engine:            f.Engine.Name,
 		CgroupMode:        mode,
 		Network: engine.NetworkSpec{
 			Name: NetworkName(c.Name), Subnet: f.Subnet.Masked(), Labels: map[string]string{LabelCluster: c.Name},

@@ -103,7 +103,7 @@ func checkYAML(t *testing.T, p *Plan) {
 	docs := map[string]string{}
 	for _, n := range p.Nodes {
 		for _, f := range n.Files {
-			if strings.HasSuffix(f.Path, ".yaml") || strings.HasSuffix(f.Path, ".conflist") {
+			if strings.HasSuffix(f.Path, ".yaml") {
 				docs[n.Name+":"+f.Path] = f.Content
 			}
 		}
@@ -116,7 +116,7 @@ func checkYAML(t *testing.T, p *Plan) {
 			var v map[string]any
 			if err := yaml.UnmarshalStrict([]byte(doc), &v); err != nil {
 				t.Errorf("%s, document %d: %v", name, i, err)
-			} else if len(v) > 0 && v["kind"] == nil && !strings.HasSuffix(name, ".conflist") {
+			} else if len(v) > 0 && v["kind"] == nil {
 				t.Errorf("%s, document %d has no kind:\n%s", name, i, doc)
 			}
 		}

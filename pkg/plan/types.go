@@ -39,6 +39,7 @@ type Plan struct {
 	Cluster           string             `json:"cluster"`
 	KubernetesVersion string             `json:"kubernetesVersion"`
 	Image             string             `json:"image"`
+	Engine            string             `json:"engine"` // "podman" or "docker"
 	CgroupMode        CgroupMode         `json:"cgroupMode"`
 	Network           engine.NetworkSpec `json:"network"`
 	PodSubnet         netip.Prefix       `json:"podSubnet"`

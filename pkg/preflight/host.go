@@ -7,14 +7,17 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math/bits"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // taken is a prefix that is in use, and by what, for messages.
@@ -29,7 +32,7 @@ type host interface {
 	Taken() []taken
 	// MTU of the interface with the default route, in bytes; 0 if unknown.
 	MTU() int
-	// FreePort returns port if it can be listened on, any such port if it is 0.
+	// FreePort returns port if it can be listened on, one that can be if it is 0.
 	FreePort(ctx context.Context, addr netip.Addr, port uint16) (uint16, error)
 }
 
@@ -78,7 +81,31 @@ func defaultDevice(routes []route) (device string, ok bool) {
 	return best.device, ok
 }
 
-func (localHost) FreePort(ctx context.Context, addr netip.Addr, port uint16) (uint16, error) {
+// Ports that are chosen from where none is asked for. They lie below the
+// ephemeral range (net.ipv4.ip_local_port_range, from 32768 by default): a port
+// of that may be some connection's while the cluster is stopped, and pasta
+// does not forward those that it finds by itself.
+const firstPort, portCount = 20000, 10000
+
+// portAttempts is how many of them are tried before the kernel is asked.
+const portAttempts = 50
+
+func (h localHost) FreePort(ctx context.Context, addr netip.Addr, port uint16) (uint16, error) {
+	if port != 0 {
+		return h.listen(ctx, addr, port)
+	}
+	for range portAttempts {
+		// By chance, so that clusters that are made at once differ.
+		got, err := h.listen(ctx, addr, firstPort+uint16(rand.IntN(portCount))) //nolint:gosec // not a secret
+		if err == nil || ctx.Err() != nil || !errors.Is(err, syscall.EADDRINUSE) {
+			return got, err
+		}
+	}
+	return h.listen(ctx, addr, 0)
+}
+
+// listen returns port, or one that the kernel picks if it is 0, if it can be listened on.
+func (localHost) listen(ctx context.Context, addr netip.Addr, port uint16) (uint16, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp4", netip.AddrPortFrom(addr, port).String())
 	if err != nil {

@@ -2,6 +2,8 @@
 
 package problem
 
+import "slices"
+
 // RK1xx: the host.
 var (
 	NoUserSession = &Problem{
@@ -54,12 +56,13 @@ var (
 		Code: "RK201", Exit: ExitSetup,
 		Summary: "no rootless container engine was found",
 		Advice: `Install Podman ('sudo apt install podman uidmap passt' on Debian and Ubuntu, 'sudo dnf install podman' on Fedora),
-or point CONTAINER_HOST at its socket, for example CONTAINER_HOST=unix:///run/user/1000/podman/podman.sock.`,
+or start a rootless Docker ('dockerd-rootless-setuptool.sh install', then 'systemctl --user enable --now docker').
+An engine at an unusual place is named by CONTAINER_HOST (Podman) or DOCKER_HOST, for example CONTAINER_HOST=unix:///run/user/1000/podman/podman.sock.`,
 	}
 	EngineUnreachable = &Problem{
 		Code: "RK202", Exit: ExitSetup,
 		Summary: "the container engine does not answer",
-		Advice:  "Start its socket with 'systemctl --user enable --now podman.socket', check with 'podman info', and unset CONTAINER_HOST if it points to a socket that is gone.",
+		Advice:  "Start it with 'systemctl --user enable --now podman.socket' (or docker.service), check with 'podman info' (or 'docker info'), and unset CONTAINER_HOST, DOCKER_HOST or DOCKER_CONTEXT if it points to a socket that is gone.",
 	}
 	EngineRootful = &Problem{
 		Code: "RK203", Exit: ExitSetup,
@@ -69,17 +72,17 @@ or point CONTAINER_HOST at its socket, for example CONTAINER_HOST=unix:///run/us
 	EngineTooOld = &Problem{
 		Code: "RK204", Exit: ExitSetup,
 		Summary: "the container engine is older than rk supports",
-		Advice:  "Use Podman 4.3 or later ('podman version' tells which one is installed).",
+		Advice:  "Use Podman 4.3 or later, or Docker 20.10 or later ('podman version' and 'docker version' tell which one is there).",
 	}
 	EngineFailed = &Problem{
 		Code: "RK205", Exit: ExitFailure,
 		Summary: "the container engine refused an operation",
-		Advice:  "The engine's own message is above. 'podman info' and 'journalctl --user -u podman' often tell more.",
+		Advice:  "The engine's own message is above. 'podman info' or 'docker info', and 'journalctl --user -u podman -u docker', often tell more.",
 	}
 	SubnetClash = &Problem{
 		Code: "RK206", Exit: ExitFailure,
 		Summary: "no subnet is free for the cluster's network",
-		Advice:  "List what is in use with 'podman network ls' and 'ip route', delete clusters that are no longer needed with 'rk delete cluster', or leave the VPN whose routes cover the subnet.",
+		Advice:  "List what is in use with 'podman network ls' or 'docker network ls', and 'ip route', delete clusters that are no longer needed with 'rk delete cluster', or leave the VPN whose routes cover the subnet.",
 	}
 	EngineServiceFailed = &Problem{
 		Code: "RK207", Exit: ExitSetup,
@@ -244,7 +247,7 @@ var (
 )
 
 // catalogue is ordered by code; a test sees that no value is missing.
-var catalogue = []*Problem{
+var catalogue = slices.Concat([]*Problem{
 	NoUserSession, NoSubIDs, NotDelegated, DiskFull, PortTaken, HostLimit,
 	NoEngine, EngineUnreachable, EngineRootful, EngineTooOld, EngineFailed, SubnetClash, EngineServiceFailed,
 	ImageNotPresent, NotNodeImage, BuildToolMissing, SourceUnreachable, ArchiveUnreadable, KubernetesUnknown,
@@ -252,5 +255,4 @@ var catalogue = []*Problem{
 	InvalidUsage, InvalidConfig, InvalidName, ClusterExists, ClusterNotFound, ConfigUnreadable,
 	NodeExited, APINotServing, NodesNotReady, AddonNotAvailable, AddonRejected, LeftOver, Interrupted,
 	KubeconfigUnreadable, KubeconfigLocked, KubeconfigUnwritable,
-	Internal,
-}
+}, checks, []*Problem{Internal})

@@ -25,8 +25,11 @@ import (
 
 const usage = `usage: testhost COMMAND
 
-  up NAME [--release bookworm|trixie|sid] [--bind SRC[:DST]]... [--podman-socket] [--home-on-overlay]
-                           start a host, which lives until "down"; binds are read-only
+  up NAME [--vm] [--release bookworm|trixie|sid] [--bind SRC[:DST]]... [--podman-socket] [--home-on-overlay]
+     [--docker [--docker-net slirp4netns|pasta] [--docker-port-driver builtin|slirp4netns|implicit]]
+                           start a host, which lives until "down"; binds are read-only.
+                           With --vm it is a virtual machine: all cgroup controllers are
+                           delegated to the user, and it is slow where KVM does not work
   sh NAME [-- SCRIPT...]   a login session as the user "rk": a shell, or a script
   root NAME [-- SCRIPT...] the same as the host's root
   cp [--owner USER] SRC DST
@@ -35,7 +38,8 @@ const usage = `usage: testhost COMMAND
   list                     the hosts there are
   down NAME... | --all     remove hosts
   prune                    remove what killed owners left
-  build [--release R]      make the root file system that hosts boot from, unless it is cached
+  build [--vm] [--release R]
+                           make what hosts boot from, unless it is cached
 
 Hosts and root file systems lie in $RK_TESTHOST_DIR, by default rk/testhost in the user's
 cache directory ($XDG_CACHE_HOME, ~/.cache).
@@ -110,7 +114,12 @@ func up(ctx context.Context, args []string) error {
 	flags := newFlags("up")
 	release := releaseFlag(flags)
 	o := testhost.Options{Progress: os.Stderr}
+	flags.BoolVar(&o.VM, "vm", false, "make it a virtual machine")
 	flags.BoolVar(&o.PodmanSocket, "podman-socket", false, "enable the user unit podman.socket")
+	var docker testhost.Docker
+	withDocker := flags.Bool("docker", false, "install and start rootless Docker")
+	flags.StringVar(&docker.Net, "docker-net", "", "its network driver")
+	flags.StringVar(&docker.PortDriver, "docker-port-driver", "", "its port driver")
 	flags.BoolVar(&o.HomeOnOverlay, "home-on-overlay", false, "put /home on overlayfs")
 	flags.Func("bind", "SRC[:DST], read-only", func(s string) error {
 		src, dst, ok := strings.Cut(s, ":")
@@ -125,6 +134,9 @@ func up(ctx context.Context, args []string) error {
 		return err
 	}
 	o.Name, o.Release = operands[0], testhost.Release(*release)
+	if *withDocker || docker != (testhost.Docker{}) {
+		o.Docker = &docker
+	}
 	host, err := testhost.Start(ctx, o)
 	if err != nil {
 		return err
@@ -212,13 +224,17 @@ func list(_ context.Context, args []string) error {
 		return err
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
-	rows := "NAME\tRELEASE\tADDRESS\tSTATUS\tOWNER\n"
+	rows := "NAME\tKIND\tRELEASE\tADDRESS\tSTATUS\tOWNER\n"
 	for _, h := range hosts {
 		owner := "-"
 		if h.Owner != 0 {
 			owner = fmt.Sprint(h.Owner)
 		}
-		rows += fmt.Sprintf("%s\t%s\t%s\t%s\t%s\n", h.Name, h.Release, h.Addr, h.Status, owner)
+		kind := "container"
+		if h.VM {
+			kind = "vm"
+		}
+		rows += fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\n", h.Name, kind, h.Release, h.Addr, h.Status, owner)
 	}
 	if _, err := io.WriteString(w, rows); err != nil {
 		return err
@@ -266,13 +282,18 @@ func prune(ctx context.Context, args []string) error {
 func build(ctx context.Context, args []string) error {
 	flags := newFlags("build")
 	release := releaseFlag(flags)
+	vm := flags.Bool("vm", false, "what virtual machines boot from")
 	if _, _, err := parse(flags, args, 0, 0); err != nil {
 		return err
 	}
-	rootfs, err := testhost.Build(ctx, testhost.Release(*release), os.Stderr)
+	made := testhost.Build
+	if *vm {
+		made = testhost.BuildVM
+	}
+	path, err := made(ctx, testhost.Release(*release), os.Stderr)
 	if err != nil {
 		return err
 	}
-	fmt.Println(rootfs)
+	fmt.Println(path)
 	return nil
 }

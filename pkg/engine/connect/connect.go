@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package connect finds the user's rootless engine and dials it: the socket
-// that CONTAINER_HOST names, else the user's podman.socket, else an API
-// service of its own, which ends with the connection. A rootful engine is
-// refused. Every error is a Problem with the fix.
+// Package connect finds the user's rootless engines and dials them. Podman: the
+// socket that CONTAINER_HOST names, else the user's podman.socket, else an API
+// service of its own, which ends with the connection. Docker: see docker.go. A
+// rootful engine is refused. Every error is a Problem with the fix.
 //
 // It must never import anything above the engine port. It is the one package
-// that may run the engine's command, and it does so in service.go only.
+// that may run an engine's command, and it does so in service.go only.
 package connect
 
 import (
@@ -14,56 +14,65 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/engine/docker"
 	"github.com/rootless-kubernetes/rk/pkg/engine/podman"
 	"github.com/rootless-kubernetes/rk/pkg/problem"
 )
 
-// Options rule Dial.
-type Options struct {
-	// Engine is "auto" (or empty) or "podman".
-	Engine string
-	// Env looks up environment variables: CONTAINER_HOST, XDG_RUNTIME_DIR and
-	// PATH. Default: os.Getenv.
-	Env func(string) string
-}
-
-// rootfulSockets are where root's Podman listens.
-var rootfulSockets = []string{"/run/podman/podman.sock", "/var/run/podman/podman.sock"}
-
-// Dial connects to the user's engine. The caller closes it. Its errors are
-// problem.NoUserSession, NoEngine, EngineUnreachable, EngineRootful,
-// EngineTooOld, EngineServiceFailed and InvalidUsage.
-func Dial(ctx context.Context, o Options) (engine.Engine, error) {
-	if o.Env == nil {
-		o.Env = os.Getenv
-	}
-	switch o.Engine {
-	case "", "auto", "podman":
-		return dialer{env: o.Env, uid: os.Getuid(), peer: peerUID}.podman(ctx)
-	default:
-		return nil, problem.InvalidUsage.With("Use --engine=podman, or leave the flag out.").Wrapf("engine %q is not supported", o.Engine)
-	}
-}
-
-// dialer is what Dial knows of its own process.
+// dialer is what this package knows of its own process.
 type dialer struct {
 	env  func(string) string
 	uid  int
 	peer func(ctx context.Context, socket string) (uid int, err error) // who listens there
 }
 
+// kind is what differs between engines when a socket is attached to.
+type kind struct {
+	title     string   // for messages
+	rootful   []string // where root's engine listens
+	forwarded bool     // its socket is often served by somebody who is not the engine
+	variable  string   // names the socket
+	dial      func(ctx context.Context, uri string) (engine.Engine, error)
+}
+
+var (
+	podmanKind = kind{
+		title: "Podman", variable: "CONTAINER_HOST",
+		rootful: []string{"/run/podman/podman.sock", "/var/run/podman/podman.sock"},
+		dial: func(ctx context.Context, uri string) (engine.Engine, error) {
+			c, err := podman.Dial(ctx, uri)
+			if err != nil {
+				return nil, err
+			}
+			return c, nil
+		},
+	}
+	dockerKind = kind{
+		title: "Docker", variable: "DOCKER_HOST", forwarded: true,
+		rootful: []string{"/run/docker.sock", "/var/run/docker.sock"},
+		dial: func(ctx context.Context, uri string) (engine.Engine, error) {
+			c, err := docker.Dial(ctx, uri)
+			if err != nil {
+				return nil, err
+			}
+			return c, nil
+		},
+	}
+)
+
 func (d dialer) podman(ctx context.Context) (engine.Engine, error) {
 	if host := d.env("CONTAINER_HOST"); host != "" {
-		path, err := hostSocket(host)
+		path, err := hostSocket("CONTAINER_HOST", host, "podman/podman.sock")
 		if err != nil {
 			return nil, err
 		}
-		return d.attach(ctx, path, "CONTAINER_HOST="+host)
+		return d.attach(ctx, podmanKind, path, "CONTAINER_HOST="+host)
 	}
 	if d.uid == 0 {
 		return nil, problem.EngineRootful.Wrapf("rk runs as root, whose Podman is rootful")
@@ -72,33 +81,40 @@ func (d dialer) podman(ctx context.Context) (engine.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(runtimeDir, "podman", "podman.sock")
-	if !answers(ctx, path) {
-		if path, err = d.unitSocket(ctx, runtimeDir); err != nil || !answers(ctx, path) {
-			return d.serve(ctx, runtimeDir)
-		}
+	path, listens := d.podmanSocket(ctx, runtimeDir)
+	if !listens {
+		return d.serve(ctx, runtimeDir)
 	}
-	return d.attach(ctx, path, path)
+	return d.attach(ctx, podmanKind, path, path)
 }
 
-// hostSocket returns the socket that CONTAINER_HOST names.
-func hostSocket(host string) (string, error) {
+// podmanSocket returns where the user's API service listens, if it does.
+func (d dialer) podmanSocket(ctx context.Context, runtimeDir string) (path string, listens bool) {
+	path = filepath.Join(runtimeDir, "podman", "podman.sock")
+	if answers(ctx, path) {
+		return path, true
+	}
+	path, err := d.unitSocket(ctx, runtimeDir)
+	return path, err == nil && answers(ctx, path)
+}
+
+// hostSocket returns the socket that an environment variable names; usual is
+// where it usually is, in the runtime directory.
+func hostSocket(variable, host, usual string) (string, error) {
 	path, ok := strings.CutPrefix(host, "unix://")
 	if !ok || !filepath.IsAbs(path) {
 		return "", problem.EngineUnreachable.
-			With("rk uses an engine of this machine: set CONTAINER_HOST=unix:///run/user/$UID/podman/podman.sock, or unset it.").
-			Wrapf("CONTAINER_HOST=%s does not name a unix socket", host)
+			Withf("rk uses an engine of this machine: set %s=unix:///run/user/$UID/%s, or unset it.", variable, usual).
+			Wrapf("%s=%s does not name a unix socket", variable, host)
 	}
 	return filepath.Clean(path), nil
 }
 
 // attach connects to the API service that listens at path; source says where
 // the path is from.
-func (d dialer) attach(ctx context.Context, path, source string) (engine.Engine, error) {
-	for _, rootful := range rootfulSockets {
-		if path == rootful {
-			return nil, problem.EngineRootful.Wrapf("%s is the socket of root's Podman", source)
-		}
+func (d dialer) attach(ctx context.Context, k kind, path, source string) (engine.Engine, error) {
+	if slices.Contains(k.rootful, path) {
+		return nil, problem.EngineRootful.Wrapf("%s is the socket of root's %s", source, k.title)
 	}
 	peer, err := d.peer(ctx, path)
 	switch {
@@ -110,32 +126,36 @@ func (d dialer) attach(ctx context.Context, path, source string) (engine.Engine,
 		return nil, problem.EngineUnreachable.Wrapf("%s: nothing listens there; the socket was left by a service that has ended", source)
 	case errors.Is(err, syscall.EACCES):
 		return nil, problem.EngineUnreachable.
-			With("Use the engine of the user that runs rk, not another user's: unset CONTAINER_HOST, and do not use sudo or su.").
+			Withf("Use the engine of the user that runs rk, not another user's: unset %s, and do not use sudo or su.", k.variable).
 			Wrapf("%s: permission denied: it belongs to another user", source)
 	case err != nil:
 		return nil, problem.EngineUnreachable.Wrapf("%s: %w", source, err)
 	case peer == 0 && d.uid != 0:
 		return nil, problem.EngineRootful.Wrapf("the service at %s belongs to root", source)
 	}
-	client, err := podman.Dial(ctx, "unix://"+path)
+	client, err := k.dial(ctx, "unix://"+path)
+	if errors.Is(err, docker.ErrPodman) {
+		return d.attach(ctx, podmanKind, path, source)
+	}
 	if err != nil {
 		return nil, dialError(ctx, source, err)
 	}
-	if peer != 0 {
+	if peer != 0 && !k.forwarded {
 		return client, nil
 	}
 	return refuseRootful(ctx, client, source)
 }
 
 // refuseRootful asks the engine itself, where its owner does not tell: root's
-// service seen by root is rootless if that root is one of a user namespace.
+// service seen by root is rootless if that root is one of a user namespace,
+// and behind a user's socket can be root's service, as with Docker Desktop.
 func refuseRootful(ctx context.Context, client engine.Engine, source string) (engine.Engine, error) {
 	info, err := client.Info(ctx)
 	if err == nil && info.Rootless {
 		return client, nil
 	}
 	if err == nil {
-		err = problem.EngineRootful.Wrapf("the service at %s belongs to root", source)
+		err = problem.EngineRootful.Wrapf("the %s at %s runs as root", info.Name, source)
 	} else {
 		err = dialError(ctx, source, err)
 	}
@@ -146,7 +166,7 @@ func dialError(ctx context.Context, source string, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.Is(err, podman.ErrTooOld):
+	case errors.Is(err, podman.ErrTooOld), errors.Is(err, docker.ErrTooOld):
 		return problem.EngineTooOld.Wrapf("%s: %w", source, err)
 	default:
 		return problem.EngineUnreachable.Wrapf("%s: %w", source, err)
@@ -199,7 +219,7 @@ func (d dialer) serve(ctx context.Context, runtimeDir string) (engine.Engine, er
 		}
 		return nil, problem.EngineServiceFailed.Wrap(err)
 	}
-	client, err := d.attach(ctx, s.socket, s.socket)
+	client, err := d.attach(ctx, podmanKind, s.socket, s.socket)
 	if err != nil {
 		return nil, errors.Join(err, s.stop())
 	}

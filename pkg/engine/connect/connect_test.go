@@ -108,7 +108,7 @@ func TestRefused(t *testing.T) {
 			h.env["CONTAINER_HOST"] = "unix://" + h.serve("x.sock", "5.4.2", false)
 			h.uid = 0
 			h.listener(0)
-		}, problem.EngineRootful, "belongs to root"},
+		}, problem.EngineRootful, "runs as root"},
 		{"root", func(h *host) { h.uid = 0 }, problem.EngineRootful, "rk runs as root"},
 		{"old Podman 4", func(h *host) { h.serve(userSocket, "4.2.0", true) }, problem.EngineTooOld, "it is 4.2.0, and 4.3 is needed"},
 		{"Podman 3", func(h *host) { h.serve(userSocket, "3.4.4", true) }, problem.EngineTooOld, "3.4.4"},
@@ -139,7 +139,10 @@ func TestRefused(t *testing.T) {
 	}
 	t.Run("unknown engine", func(t *testing.T) {
 		t.Parallel()
-		if _, err := Dial(t.Context(), Options{Engine: "lxc"}); !errors.Is(err, problem.InvalidUsage) {
+		if _, _, err := Dial(t.Context(), Options{Engine: "lxc"}); !errors.Is(err, problem.InvalidUsage) {
+			t.Errorf("got %v", err)
+		}
+		if _, _, err := DialAll(t.Context(), Options{Env: func(string) string { return "lxc" }}); !errors.Is(err, problem.InvalidUsage) || !strings.Contains(err.Error(), "RK_ENGINE=lxc") {
 			t.Errorf("got %v", err)
 		}
 	})

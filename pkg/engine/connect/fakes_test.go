@@ -96,6 +96,27 @@ func apiServer(version string, rootless bool) *http.Server {
 	})}
 }
 
+// dockerServer answers as much of Docker's API as connecting needs.
+func dockerServer(apiVersion string, rootless bool) http.Handler {
+	options := `"name=seccomp,profile=builtin"`
+	if rootless {
+		options += `, "name=rootless"`
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/_ping"):
+			w.Header().Set("Api-Version", apiVersion)
+		case strings.HasSuffix(r.URL.Path, "/version"):
+			_, _ = fmt.Fprintf(w, `{"Version": "of a test", "ApiVersion": %q}`, apiVersion)
+		case strings.HasSuffix(r.URL.Path, "/info"):
+			_, _ = fmt.Fprintf(w, `{"ServerVersion": "of a test", "SecurityOptions": [%s]}`, options)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
 // host is a user's machine.
 type host struct {
 	*testing.T
@@ -114,7 +135,7 @@ func newHost(t *testing.T) *host {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	h := &host{T: t, dir: dir, bin: t.TempDir()}
-	h.env = map[string]string{"XDG_RUNTIME_DIR": h.dir, "PATH": h.bin}
+	h.env = map[string]string{"XDG_RUNTIME_DIR": h.dir, "PATH": h.bin, "HOME": h.dir}
 	h.dialer = dialer{env: func(k string) string { return h.env[k] }, uid: os.Getuid(), peer: peerUID}
 	if h.uid == 0 { // when root runs the tests, they are of an ordinary user all the same
 		h.uid = 1000
@@ -156,6 +177,17 @@ func (h *host) write(name, content string) {
 // serve runs an API service at a path below the runtime directory.
 func (h *host) serve(name, version string, rootless bool) string {
 	h.Helper()
+	return h.serveAPI(name, apiServer(version, rootless))
+}
+
+// serveDocker runs a Docker daemon at a path below the runtime directory.
+func (h *host) serveDocker(name, apiVersion string, rootless bool) string {
+	h.Helper()
+	return h.serveAPI(name, &http.Server{ReadHeaderTimeout: time.Minute, Handler: dockerServer(apiVersion, rootless)})
+}
+
+func (h *host) serveAPI(name string, server *http.Server) string {
+	h.Helper()
 	path := filepath.Join(h.dir, name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		h.Fatal(err)
@@ -164,7 +196,6 @@ func (h *host) serve(name, version string, rootless bool) string {
 	if err != nil {
 		h.Fatal(err)
 	}
-	server := apiServer(version, rootless)
 	go server.Serve(l) //nolint:errcheck // ends with Close
 	h.Cleanup(func() { server.Close() })
 	return path

@@ -113,7 +113,7 @@ func TestLiveServiceDiesWithItsParent(t *testing.T) {
 // TestLiveDial is what rk does on the host as it is.
 func TestLiveDial(t *testing.T) {
 	needLive(t)
-	e, err := Dial(t.Context(), Options{})
+	e, _, err := Dial(t.Context(), Options{Engine: Podman})
 	if err != nil {
 		t.Fatal(err)
 	}

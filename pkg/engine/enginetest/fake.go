@@ -61,7 +61,7 @@ func NewFake(refs ...string) *Fake {
 			Name: "podman", Version: "5.4.2", Rootless: true,
 			CgroupVersion: 2, CgroupManager: "systemd", Controllers: []string{"cpu", "memory", "pids"},
 			OCIRuntime: "crun", StorageDriver: "overlay", GraphRoot: "/home/rk/.local/share/containers/storage", NativeOverlay: true,
-			Socket: "fake",
+			Socket: "fake", NetworkDriver: "pasta", UIDs: 65537, GIDs: 65537,
 		},
 		born:       map[string]int{},
 		containers: map[string]*fakeContainer{},

@@ -29,6 +29,11 @@ type Options struct {
 	Binary []byte
 	// Live says that containers run and their network and ports carry data.
 	Live bool
+	// FollowedPorts says that the engine's host forwards what listens in the
+	// engine's network namespace when it comes to notice (pasta, RootlessKit's
+	// "implicit" port driver): not at once, no ports of the ephemeral range, which
+	// engines pick from, and the engine does not know of those that are taken.
+	FollowedPorts bool
 	// Volumes counts the engine's volumes, for the check that none is leaked.
 	Volumes func(t *testing.T) int
 }

@@ -183,12 +183,21 @@ func (s *suite) ports() {
 			return
 		}
 		s.awaitLog(id, "listening on 7000\n")
-		conn, err := new(net.Dialer).DialContext(s.Context(), "tcp", netip.AddrPortFrom(loopback, ports[0].HostPort).String())
-		s.must(err)
-		defer conn.Close() //nolint:errcheck // all was read or has failed
-		got, err := io.ReadAll(conn)
-		s.must(err)
-		equal(s, "answer", string(got), "hello from server\n")
+		if !s.FollowedPorts {
+			got, err := s.fetch(netip.AddrPortFrom(loopback, ports[0].HostPort))
+			s.must(err)
+			equal(s, "answer", got, "hello from server\n")
+			return
+		}
+		s.must(s.RemoveContainer(s.Context(), id))
+		const port = 21007 // not of the ephemeral range
+		s.run(listener(s, port))
+		var got string
+		var err error
+		s.eventually(func() bool {
+			got, err = s.fetch(netip.AddrPortFrom(loopback, port))
+			return got == "hello from server\n"
+		}, func() string { return fmt.Sprintf("answer %q, error %v", got, err) })
 	})
 	s.test("TakenByContainer", func(s *suite) {
 		port := s.get(s.run(listener(s, 0))).Ports[0].HostPort
@@ -202,6 +211,9 @@ func (s *suite) ports() {
 		if !s.Live {
 			s.Skip("not the host's ports: see TakePort")
 		}
+		if s.FollowedPorts {
+			s.Skip("the engine does not know of the host's ports")
+		}
 		l, err := new(net.ListenConfig).Listen(s.Context(), "tcp", "127.0.0.1:0")
 		s.must(err)
 		defer l.Close() //nolint:errcheck // done with
@@ -211,6 +223,17 @@ func (s *suite) ports() {
 		s.must(l.Close())
 		s.must(s.StartContainer(s.Context(), id))
 	})
+}
+
+// fetch returns what a server says to a new connection.
+func (s *suite) fetch(addr netip.AddrPort) (string, error) {
+	conn, err := new(net.Dialer).DialContext(s.Context(), "tcp", addr.String())
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close() //nolint:errcheck // all was read or has failed
+	got, err := io.ReadAll(conn)
+	return string(got), err
 }
 
 // cancelled checks that no operation begins with a context that has ended.

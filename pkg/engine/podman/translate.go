@@ -238,6 +238,13 @@ func info(i *define.Info, socket string) engine.Info {
 		if h.OCIRuntime != nil {
 			out.OCIRuntime = h.OCIRuntime.Name
 		}
+		out.NetworkDriver = h.RootlessNetworkCmd // since Podman 5; empty before
+		for _, m := range h.IDMappings.UIDMap {
+			out.UIDs += int64(m.Size)
+		}
+		for _, m := range h.IDMappings.GIDMap {
+			out.GIDs += int64(m.Size)
+		}
 		out.CgroupVersion = 1
 		if h.CgroupsVersion == "v2" {
 			out.CgroupVersion = 2
