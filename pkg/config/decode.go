@@ -3,9 +3,11 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	yaml "go.yaml.in/yaml/v3"
@@ -72,7 +74,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 
 func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
-		d.fail(n, path, "must be a mapping of fields, not %s", describe(n))
+		d.fail(n, path, "must be a mapping of fields (%s), not %s", text(strings.Join(fieldNames(v.Type()), ", ")), describe(n))
 		return
 	}
 	fields := fieldNames(v.Type())
@@ -90,7 +92,7 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 
 func (d *decoder) slice(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.SequenceNode {
-		d.fail(n, path, "must be a list, not %s", describe(n))
+		d.fail(n, path, "must be a list, not %s; start each item with \"- \"", describe(n))
 		return
 	}
 	if len(n.Content) > maxValues-d.values {
@@ -102,7 +104,7 @@ func (d *decoder) slice(n *yaml.Node, v reflect.Value, path string) {
 		p := fmt.Sprintf("%s[%d]", path, i)
 		d.note(p, nil, item)
 		if isNull(resolve(item)) {
-			d.fail(item, p, "is empty")
+			d.fail(item, p, "is empty; write its fields, or remove the line")
 			continue
 		}
 		d.value(item, v.Index(i), p)
@@ -111,7 +113,7 @@ func (d *decoder) slice(n *yaml.Node, v reflect.Value, path string) {
 
 func (d *decoder) stringMap(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
-		d.fail(n, path, "must be a mapping of strings, not %s", describe(n))
+		d.fail(n, path, "must be a mapping of strings, not %s; write each as KEY: VALUE", describe(n))
 		return
 	}
 	v.Set(reflect.MakeMapWithSize(v.Type(), len(n.Content)/2))
@@ -141,7 +143,7 @@ func (d *decoder) eachKey(n *yaml.Node, path string, f func(key, value *yaml.Nod
 		case key.ShortTag() == "!!merge":
 			d.fail(key, path, "merge keys (<<) are not supported; write the fields out")
 		case lines[key.Value] != 0:
-			d.fail(key, join(path, segment(key.Value)), "is there twice, first in line %d", lines[key.Value])
+			d.fail(key, join(path, segment(key.Value)), "is there twice, first in line %d; remove one of them", lines[key.Value])
 		default:
 			lines[key.Value] = key.Line
 			f(key, n.Content[i+1])
@@ -153,7 +155,16 @@ func (d *decoder) integer(n *yaml.Node, v reflect.Value, path string) {
 	var i int
 	v.SetInt(1)
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" || n.Decode(&i) != nil {
-		d.fail(n, path, "must be a whole number, not %s", describe(n))
+		_, err := strconv.ParseInt(n.Value, 0, strconv.IntSize)
+		if errors.Is(err, strconv.ErrRange) {
+			d.fail(n, path, "%s is too large a number; write a smaller one", n.Value)
+			return
+		}
+		var hint text
+		if err == nil && n.Kind == yaml.ScalarNode {
+			hint = "; write the number alone, without quotes or a type"
+		}
+		d.fail(n, path, "must be a whole number, not %s%s", describe(n), hint)
 		return
 	}
 	if i == 0 && path != "networking.apiServerPort" { // there, 0 means a free port, as if it were left out
@@ -167,10 +178,14 @@ func (d *decoder) text(n *yaml.Node, path string) (string, bool) {
 	switch {
 	case n.Kind != yaml.ScalarNode:
 		d.fail(n, path, "must be a string, not %s", describe(n))
-	case n.ShortTag() != "!!str":
-		d.fail(n, path, "must be a string, not %s; put it in quotes: %q", describe(n), n.Value)
-	default:
+	case n.ShortTag() == "!!str":
 		return n.Value, true
+	case !slices.Contains([]string{"!!bool", "!!int", "!!float", "!!timestamp"}, n.ShortTag()):
+		d.fail(n, path, "must be a string, not %s; remove the type", describe(n))
+	case path == "kubernetesVersion":
+		d.fail(n, path, "must be a string, not %s; write a full version like %s", describe(n), DefaultKubernetesVersion)
+	default:
+		d.fail(n, path, "must be a string, not %s; put it in quotes: %q", describe(n), n.Value)
 	}
 	return "", false
 }

@@ -42,7 +42,7 @@ func Load(data []byte) (Cluster, error) {
 	d := decoder{at: map[string]*yaml.Node{}}
 	d.value(root, reflect.ValueOf(&c).Elem(), "")
 	if d.values > maxValues {
-		return Cluster{}, Errors{{Message: fmt.Sprintf("the file describes more than %d values, those of aliases counted each time", maxValues)}}
+		return Cluster{}, Errors{{Message: fmt.Sprintf("the file describes more than %d values, those of aliases counted each time; write fewer", maxValues)}}
 	}
 	errs = append(d.errs, d.locate(without(errs, d.errs))...)
 	var invalid Errors
@@ -104,21 +104,24 @@ func parse(data []byte) (*yaml.Node, error) {
 	}
 	root := resolve(doc.Content[0])
 	if root.Kind != yaml.MappingNode {
-		return nil, Errors{{Line: root.Line, Column: root.Column, Message: message("must be a mapping of fields, not %s", describe(root))}}
+		return nil, Errors{{Line: root.Line, Column: root.Column, Message: message("the file must be a mapping of fields, apiVersion and kind first, not %s", describe(root))}}
 	}
 	var second yaml.Node
 	if err := dec.Decode(&second); err == nil {
-		return nil, Errors{{Line: second.Line, Column: second.Column, Message: "the file has more than one document; one describes one cluster"}}
+		return nil, Errors{{Line: second.Line, Column: second.Column, Message: "the file has more than one document, but describes one cluster; put each in a file of its own"}}
 	} else if !errors.Is(err, io.EOF) {
 		return nil, syntaxError(data, err)
 	}
 	return root, nil
 }
 
+// bom is the byte order mark that some editors write at the start of a file.
+const bom = '\ufeff'
+
 // checkText refuses what YAML is not made of, with its exact position.
 func checkText(data []byte) error {
 	if len(data) > maxSize {
-		return Errors{{Message: fmt.Sprintf("the file has %d bytes; at most %d are read", len(data), maxSize)}}
+		return Errors{{Message: fmt.Sprintf("the file has %d bytes, but at most %d are read; is it a configuration file of rk?", len(data), maxSize)}}
 	}
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
 		return Errors{{Line: 1, Column: 1, Message: "the file is UTF-16; save it as UTF-8"}}
@@ -133,27 +136,54 @@ func checkText(data []byte) error {
 		case r == '\n':
 			line, column = line+1, 0
 		case r == '\t' || r == '\r':
-		case r < ' ' || r == 0x7f:
-			return Errors{{Line: line, Column: column, Message: fmt.Sprintf("the file holds the control character %U, which YAML does not allow", r)}}
+		case r == bom && i > 0:
+			return Errors{{Line: line, Column: column, Message: "there is a byte order mark (U+FEFF), which is allowed only at the start of the file; remove it"}}
+		case r < ' ', r >= 0x7f && r < 0xa0 && r != '\u0085', r == 0xfffe, r == 0xffff:
+			return Errors{{Line: line, Column: column, Message: fmt.Sprintf("the file holds the control character %U, which YAML does not allow; remove it", r)}}
 		}
 		i += size
 	}
 	return nil
 }
 
+// unknownAnchorRe is the one error of the parser that says what, but not where.
+var unknownAnchorRe = regexp.MustCompile(`^unknown anchor '([^']*)'`)
+
+// syntaxError words what the YAML parser says of data.
 func syntaxError(data []byte, err error) error {
 	m := yamlErrorRe.FindStringSubmatch(err.Error())
 	if m == nil {
 		return Errors{{Message: "is not YAML: " + err.Error()}}
 	}
-	line, _ := strconv.Atoi(m[1]) // no line: 0, unknown
-	if lines := bytes.Split(data, []byte("\n")); line > 0 && line <= len(lines) {
+	lines := bytes.Split(data, []byte("\n"))
+	line, what := 1, m[2] // the parser leaves the first line out
+	if n, err := strconv.Atoi(m[1]); err == nil {
+		line = n
+	}
+	fail := func(column int, message string) error {
+		return Errors{{Line: line, Column: column, Message: "is not YAML: " + message}}
+	}
+	if line <= len(lines) {
 		indentation := lines[line-1][:len(lines[line-1])-len(bytes.TrimLeft(lines[line-1], " \t"))]
 		if i := bytes.IndexByte(indentation, '\t'); i >= 0 {
-			return Errors{{Line: line, Column: i + 1, Message: "is not YAML: a tab cannot indent; use spaces"}}
+			return fail(i+1, "a tab cannot indent; use spaces")
 		}
 	}
-	return Errors{{Line: line, Message: "is not YAML: " + m[2]}}
+	if a := unknownAnchorRe.FindStringSubmatch(what); a != nil {
+		for i, l := range lines {
+			if j := bytes.Index(l, []byte("*"+a[1])); j >= 0 {
+				line = i + 1
+				return fail(utf8.RuneCount(l[:j])+1, fmt.Sprintf("the alias *%s has no anchor &%s before it; write it out, or name one that there is", a[1], a[1]))
+			}
+		}
+	}
+	switch {
+	case strings.Contains(what, "incompatible YAML document"):
+		return fail(0, "this version of YAML is not known; remove the line %YAML")
+	case strings.Contains(what, "exceeded max depth"):
+		return fail(0, "it is nested too deeply; a cluster needs no more than 6 levels")
+	}
+	return fail(0, what+"; look at the indentation, colons and quotes there and in the next line")
 }
 
 // checkFormat looks at apiVersion and kind alone. A file of another format is
@@ -166,31 +196,33 @@ func checkFormat(root *yaml.Node) (errs Errors, final bool) {
 		}
 		errs = append(errs, e)
 	}
-	version := scalarField(root, "apiVersion")
-	switch {
-	case strings.HasPrefix(version, kindAPI):
+	version, kind := child(root, "apiVersion"), child(root, "kind")
+	switch v := scalarText(version); {
+	case strings.HasPrefix(v, kindAPI):
 		fail("apiVersion", "%q is kind's format, which this version of rk does not read; write the cluster as apiVersion: %s (see docs/config.md)",
-			version, text(APIVersion))
+			v, text(APIVersion))
 		return errs, true
-	case version == "":
+	case version != nil && version.Kind != yaml.ScalarNode:
+		fail("apiVersion", "must be a string, not %s; write: %s", describe(version), text(APIVersion))
+	case v == "":
 		fail("apiVersion", "is required; write: %s", text(APIVersion))
-	case version != APIVersion:
-		fail("apiVersion", "%q is not known to this version of rk; write: %s", version, text(APIVersion))
+	case v != APIVersion:
+		fail("apiVersion", "%q is not known to this version of rk; write: %s", v, text(APIVersion))
 		final = true
 	}
-	switch kind := scalarField(root, "kind"); kind {
-	case Kind:
-	case "":
+	switch v := scalarText(kind); {
+	case kind != nil && kind.Kind != yaml.ScalarNode:
+		fail("kind", "must be a string, not %s; write: %s", describe(kind), text(Kind))
+	case v == "":
 		fail("kind", "is required; write: %s", text(Kind))
-	default:
-		fail("kind", "%q is not known; write: %s", kind, text(Kind))
+	case v != Kind:
+		fail("kind", "%q is not known; write: %s", v, text(Kind))
 	}
 	return errs, final
 }
 
-// scalarField returns the text of a scalar field of m, "" if it is not there.
-func scalarField(m *yaml.Node, name string) string {
-	n := child(m, name)
+// scalarText returns the text of a scalar, "" if there is none.
+func scalarText(n *yaml.Node) string {
 	if n == nil || n.Kind != yaml.ScalarNode || isNull(n) {
 		return ""
 	}
@@ -225,7 +257,7 @@ func describe(n *yaml.Node) text {
 	case yaml.SequenceNode:
 		return "a list"
 	}
-	value := shorten(n.Value)
+	value := segment(n.Value)
 	switch tag := n.ShortTag(); tag {
 	case "!!null":
 		return "empty"
@@ -236,8 +268,8 @@ func describe(n *yaml.Node) text {
 	case "!!timestamp":
 		return text("the date " + value)
 	case "!!str":
-		return text(strconv.Quote(value))
+		return text(strconv.Quote(shorten(n.Value)))
 	default:
-		return text(fmt.Sprintf("%q of the type %s", value, segment(tag)))
+		return text(fmt.Sprintf("%q of the type %s", shorten(n.Value), segment(tag)))
 	}
 }
