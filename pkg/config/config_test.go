@@ -96,7 +96,7 @@ func golden(t *testing.T, input, got string) {
 	}
 }
 
-func read(t *testing.T, file string) []byte {
+func read(t testing.TB, file string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -131,25 +131,17 @@ func TestDefaultKubernetesVersionIsThatOfTheNodeImage(t *testing.T) {
 	}
 }
 
-func FuzzLoad(f *testing.F) {
-	for _, dir := range []string{"good", "bad"} {
-		files, err := filepath.Glob(filepath.Join("testdata", dir, "*.yaml"))
-		if err != nil {
-			f.Fatal(err)
-		}
-		for _, file := range files {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				f.Fatal(err)
-			}
-			f.Add(data)
-		}
+// A file of the largest size in which everything is wrong is answered like any
+// other: no part of that takes time with the square of the errors.
+func TestManyErrors(t *testing.T) {
+	t.Parallel()
+	const nodes = 30_000
+	_, err := config.Load([]byte("apiVersion: rk.io/v1alpha1\nkind: Cluster\nnodes:\n" + strings.Repeat("- {role: x, count: y}\n", nodes)))
+	var errs config.Errors
+	if !errors.As(err, &errs) || len(errs) != 2*nodes+1 { // the one is that there are so many
+		t.Fatalf("%d errors, want %d", len(errs), 2*nodes+1)
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		_, err := process(data)
-		var errs config.Errors
-		if err != nil && (!errors.As(err, &errs) || len(errs) == 0) {
-			t.Errorf("error is %T (%v), want config.Errors", err, err)
-		}
-	})
+	if text := errs.Error(); strings.Count(text, "\n") != 51 || !strings.HasSuffix(text, "and 59951 more") {
+		t.Errorf("told as:\n%s", text)
+	}
 }

@@ -116,6 +116,9 @@ func (d *decoder) stringMap(n *yaml.Node, v reflect.Value, path string) {
 		d.fail(n, path, "must be a mapping of strings, not %s; write each as KEY: VALUE", describe(n))
 		return
 	}
+	if len(n.Content) == 0 {
+		return
+	}
 	v.Set(reflect.MakeMapWithSize(v.Type(), len(n.Content)/2))
 	d.eachKey(n, path, func(key, value *yaml.Node) {
 		d.values++

@@ -59,15 +59,21 @@ func Load(data []byte) (Cluster, error) {
 // without returns those of errs that are not about, above or below the path of
 // an error that is known: they may be its consequence.
 func without(errs, known Errors) Errors {
+	at, above := map[string]bool{}, map[string]bool{}
+	for _, k := range known {
+		at[k.Path] = true
+		for p := k.Path; p != ""; p = parent(p) {
+			above[p] = true
+		}
+	}
 	return slices.DeleteFunc(errs, func(e Error) bool {
-		return slices.ContainsFunc(known, func(k Error) bool { return covers(k.Path, e.Path) || covers(e.Path, k.Path) })
+		for p := parent(e.Path); p != ""; p = parent(p) {
+			if at[p] {
+				return true
+			}
+		}
+		return at[e.Path] || above[e.Path]
 	})
-}
-
-// covers reports whether path is at or below top.
-func covers(top, path string) bool {
-	rest, ok := strings.CutPrefix(path, top)
-	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 // locate fills in where the paths of errs are, or the nearest thing above them
