@@ -106,6 +106,14 @@ func Make(c config.Cluster, f Facts) (*Plan, error) {
 		p.Warnings = append(p.Warnings, "no usable cgroup controllers (cpu, memory and pids) are delegated to this user: "+
 			"resource limits of pods are not enforced (--cgroups=none)")
 	}
+	if addr := m.apiServer.Addr(); !addr.IsLoopback() {
+		where := "the network of its address " + addr.String()
+		if addr.IsUnspecified() {
+			where = "every network of this host (" + addr.String() + ")"
+		}
+		p.Warnings = append(p.Warnings, "the Kubernetes API can be reached from "+where+": whoever gets hold of the kubeconfig controls the cluster, "+
+			"and its nodes run privileged; leave networking.apiServerAddress out to keep it to this host")
+	}
 	for _, n := range m.nodes {
 		node, err := m.node(n)
 		if err != nil {
