@@ -36,6 +36,10 @@ test: setup-test ## Run the unit, CLI and fake-engine tests with the race detect
 lint: setup-lint ## Run the linters and check that generated files are up to date.
 	hack/lint.sh
 
+.PHONY: fuzz
+fuzz: setup-test ## Run every fuzz target for FUZZTIME each (5s unless given).
+	hack/fuzz.sh
+
 .PHONY: cluster
 cluster: ## Set everything up and end with `kubectl get nodes` of a three-node cluster.
 	@hack/cluster.sh

@@ -122,9 +122,6 @@ func (a *app) loadConfig(path string) (config.Cluster, error) {
 		return config.Cluster{}, problem.ConfigUnreadable.Wrap(err)
 	}
 	c, err := config.Load(data)
-	if err == nil {
-		err = config.Locate(data, config.Validate(config.Default(c)))
-	}
 	if err != nil {
 		return c, problem.InvalidConfig.Wrapf("%s: %w", path, err)
 	}

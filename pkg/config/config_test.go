@@ -26,7 +26,7 @@ func process(data []byte) (config.Cluster, error) {
 		return c, err
 	}
 	c = config.Default(c)
-	return c, config.Locate(data, config.Validate(c))
+	return c, config.Validate(c)
 }
 
 // Every file of testdata/good is accepted, and defaulted as its golden says.
@@ -96,7 +96,7 @@ func golden(t *testing.T, input, got string) {
 	}
 }
 
-func read(t *testing.T, file string) []byte {
+func read(t testing.TB, file string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -131,36 +131,17 @@ func TestDefaultKubernetesVersionIsThatOfTheNodeImage(t *testing.T) {
 	}
 }
 
-func TestLocateLeavesOtherErrorsAlone(t *testing.T) {
+// A file of the largest size in which everything is wrong is answered like any
+// other: no part of that takes time with the square of the errors.
+func TestManyErrors(t *testing.T) {
 	t.Parallel()
-	other := errors.New("other")
-	if got := config.Locate([]byte("a: b"), other); !errors.Is(got, other) {
-		t.Errorf("got %v", got)
+	const nodes = 30_000
+	_, err := config.Load([]byte("apiVersion: rk.io/v1alpha1\nkind: Cluster\nnodes:\n" + strings.Repeat("- {role: x, count: y}\n", nodes)))
+	var errs config.Errors
+	if !errors.As(err, &errs) || len(errs) != 2*nodes+1 { // the one is that there are so many
+		t.Fatalf("%d errors, want %d", len(errs), 2*nodes+1)
 	}
-	if got := config.Locate(nil, nil); got != nil {
-		t.Errorf("nil became %v", got)
+	if text := errs.Error(); strings.Count(text, "\n") != 51 || !strings.HasSuffix(text, "and 59951 more") {
+		t.Errorf("told as:\n%s", text)
 	}
-}
-
-func FuzzLoad(f *testing.F) {
-	for _, dir := range []string{"good", "bad"} {
-		files, err := filepath.Glob(filepath.Join("testdata", dir, "*.yaml"))
-		if err != nil {
-			f.Fatal(err)
-		}
-		for _, file := range files {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				f.Fatal(err)
-			}
-			f.Add(data)
-		}
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		_, err := process(data)
-		var errs config.Errors
-		if err != nil && (!errors.As(err, &errs) || len(errs) == 0) {
-			t.Errorf("error is %T (%v), want config.Errors", err, err)
-		}
-	})
 }

@@ -3,9 +3,11 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	yaml "go.yaml.in/yaml/v3"
@@ -14,15 +16,38 @@ import (
 // decoder turns YAML nodes into the types of this package and collects every
 // error on the way. The usual decoders either stop at the first error or
 // forget where in the file a value came from.
-type decoder struct{ errs Errors }
+type decoder struct {
+	errs   Errors
+	at     map[string]*yaml.Node // what is at a path, for the errors of Validate
+	values int                   // how many were decoded, those of aliases each time
+}
+
+// maxValues is far more than a cluster can use, and little enough that a file
+// of nested aliases does not take all memory.
+const maxValues = 100_000
+
+// undecoded stands for a string that could not be decoded: no validation
+// accepts it, so nothing is derived from a default that the file overrides.
+const undecoded = "\x00"
 
 func (d *decoder) fail(n *yaml.Node, path, format string, args ...any) {
-	d.errs = append(d.errs, Error{Path: path, Line: n.Line, Message: fmt.Sprintf(format, args...)})
+	d.errs = append(d.errs, Error{Path: path, Line: n.Line, Column: n.Column, Message: message(format, args...)})
+}
+
+// note keeps where the value n of a path is. A collection is where its key is.
+func (d *decoder) note(path string, key, n *yaml.Node) {
+	if n.Kind == yaml.ScalarNode || n.Kind == yaml.AliasNode || key == nil {
+		key = n
+	}
+	d.at[path] = key
 }
 
 // value decodes n into v. A null leaves v as it is: "nodes:" without a value
 // is the same as no such line.
 func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
+	if d.values++; d.values > maxValues {
+		return // load tells
+	}
 	n = resolve(n)
 	if isNull(n) {
 		return
@@ -37,9 +62,11 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 	case reflect.Int:
 		d.integer(n, v, path)
 	case reflect.String:
-		if s, ok := d.text(n, path); ok {
-			v.SetString(s)
+		s, ok := d.text(n, path)
+		if !ok {
+			s = undecoded
 		}
+		v.SetString(s)
 	default:
 		panic(fmt.Sprintf("config: no decoder for %s at %s", v.Type(), path)) // a field of a new kind was added without one
 	}
@@ -47,30 +74,37 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 
 func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
-		d.fail(n, path, "must be a mapping of fields, not %s", describe(n))
+		d.fail(n, path, "must be a mapping of fields (%s), not %s", text(strings.Join(fieldNames(v.Type()), ", ")), describe(n))
 		return
 	}
 	fields := fieldNames(v.Type())
 	d.eachKey(n, path, func(key, value *yaml.Node) {
+		p := join(path, segment(key.Value))
 		i := slices.Index(fields, key.Value)
 		if i < 0 {
-			d.fail(key, join(path, key.Value), "unknown field%s", suggestion(key.Value, path, fields))
+			d.fail(key, p, "unknown field%s", text(suggestion(key.Value, path, fields)))
 			return
 		}
-		d.value(value, v.Field(i), join(path, key.Value))
+		d.note(p, key, value)
+		d.value(value, v.Field(i), p)
 	})
 }
 
 func (d *decoder) slice(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.SequenceNode {
-		d.fail(n, path, "must be a list, not %s", describe(n))
+		d.fail(n, path, "must be a list, not %s; start each item with \"- \"", describe(n))
+		return
+	}
+	if len(n.Content) > maxValues-d.values {
+		d.values = maxValues + 1
 		return
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
 	for i, item := range n.Content {
 		p := fmt.Sprintf("%s[%d]", path, i)
+		d.note(p, nil, item)
 		if isNull(resolve(item)) {
-			d.fail(item, p, "is empty")
+			d.fail(item, p, "is empty; write its fields, or remove the line")
 			continue
 		}
 		d.value(item, v.Index(i), p)
@@ -79,15 +113,21 @@ func (d *decoder) slice(n *yaml.Node, v reflect.Value, path string) {
 
 func (d *decoder) stringMap(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
-		d.fail(n, path, "must be a mapping of strings, not %s", describe(n))
+		d.fail(n, path, "must be a mapping of strings, not %s; write each as KEY: VALUE", describe(n))
+		return
+	}
+	if len(n.Content) == 0 {
 		return
 	}
 	v.Set(reflect.MakeMapWithSize(v.Type(), len(n.Content)/2))
 	d.eachKey(n, path, func(key, value *yaml.Node) {
+		d.values++
+		p := element(path, key.Value)
+		d.note(p, nil, value)
 		value = resolve(value)
 		s, ok := "", true
 		if !isNull(value) {
-			s, ok = d.text(value, fmt.Sprintf("%s[%s]", path, key.Value))
+			s, ok = d.text(value, p)
 		}
 		if ok {
 			v.SetMapIndex(reflect.ValueOf(key.Value), reflect.ValueOf(s))
@@ -106,7 +146,7 @@ func (d *decoder) eachKey(n *yaml.Node, path string, f func(key, value *yaml.Nod
 		case key.ShortTag() == "!!merge":
 			d.fail(key, path, "merge keys (<<) are not supported; write the fields out")
 		case lines[key.Value] != 0:
-			d.fail(key, join(path, key.Value), "is there twice, first in line %d", lines[key.Value])
+			d.fail(key, join(path, segment(key.Value)), "is there twice, first in line %d; remove one of them", lines[key.Value])
 		default:
 			lines[key.Value] = key.Line
 			f(key, n.Content[i+1])
@@ -116,8 +156,18 @@ func (d *decoder) eachKey(n *yaml.Node, path string, f func(key, value *yaml.Nod
 
 func (d *decoder) integer(n *yaml.Node, v reflect.Value, path string) {
 	var i int
+	v.SetInt(1)
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" || n.Decode(&i) != nil {
-		d.fail(n, path, "must be a whole number, not %s", describe(n))
+		_, err := strconv.ParseInt(n.Value, 0, strconv.IntSize)
+		if errors.Is(err, strconv.ErrRange) {
+			d.fail(n, path, "%s is too large a number; write a smaller one", n.Value)
+			return
+		}
+		var hint text
+		if err == nil && n.Kind == yaml.ScalarNode {
+			hint = "; write the number alone, without quotes or a type"
+		}
+		d.fail(n, path, "must be a whole number, not %s%s", describe(n), hint)
 		return
 	}
 	if i == 0 && path != "networking.apiServerPort" { // there, 0 means a free port, as if it were left out
@@ -131,10 +181,14 @@ func (d *decoder) text(n *yaml.Node, path string) (string, bool) {
 	switch {
 	case n.Kind != yaml.ScalarNode:
 		d.fail(n, path, "must be a string, not %s", describe(n))
-	case n.ShortTag() != "!!str":
-		d.fail(n, path, "must be a string, not %s; put it in quotes: %q", describe(n), n.Value)
-	default:
+	case n.ShortTag() == "!!str":
 		return n.Value, true
+	case !slices.Contains([]string{"!!bool", "!!int", "!!float", "!!timestamp"}, n.ShortTag()):
+		d.fail(n, path, "must be a string, not %s; remove the type", describe(n))
+	case path == "kubernetesVersion":
+		d.fail(n, path, "must be a string, not %s; write a full version like %s", describe(n), DefaultKubernetesVersion)
+	default:
+		d.fail(n, path, "must be a string, not %s; put it in quotes: %q", describe(n), n.Value)
 	}
 	return "", false
 }
@@ -148,6 +202,9 @@ func fieldNames(t reflect.Type) []string {
 	return names
 }
 
+// element is the path of an entry of a map.
+func element(path, key string) string { return path + "[" + segment(key) + "]" }
+
 func join(path, name string) string {
 	if path == "" {
 		return name
@@ -159,13 +216,7 @@ func join(path, name string) string {
 // same place that is spelt alike, else one of the same name elsewhere, else
 // lists the fields of the place.
 func suggestion(name, path string, fields []string) string {
-	best, least := "", 3
-	for _, f := range fields {
-		if dist := distance(strings.ToLower(name), strings.ToLower(f)); dist < least && dist < len(f)/2+1 {
-			best, least = f, dist
-		}
-	}
-	if best != "" {
+	if best := closest(name, fields); best != "" {
 		return fmt.Sprintf("; did you mean %q?", best)
 	}
 	for _, p := range allPaths(reflect.TypeFor[Cluster](), "") {
@@ -174,6 +225,20 @@ func suggestion(name, path string, fields []string) string {
 		}
 	}
 	return "; known here: " + strings.Join(fields, ", ")
+}
+
+// closest returns which of words is spelt most like name, empty if none is alike.
+func closest(name string, words []string) string {
+	if len(name) > maxValue {
+		return ""
+	}
+	best, least := "", 3
+	for _, w := range words {
+		if dist := distance(strings.ToLower(name), strings.ToLower(w)); dist < least && dist < len(w)/2+1 {
+			best, least = w, dist
+		}
+	}
+	return best
 }
 
 // allPaths returns the path of every field below t, as docs/config.md writes

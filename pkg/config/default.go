@@ -5,6 +5,7 @@ package config
 import (
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Defaults of fields that are left out.
@@ -31,7 +32,7 @@ func Default(c Cluster) Cluster {
 	setDefault(&c.APIVersion, APIVersion)
 	setDefault(&c.Kind, Kind)
 	setDefault(&c.Name, DefaultName)
-	if c.KubernetesVersion != "" && !strings.HasPrefix(c.KubernetesVersion, "v") {
+	if strings.IndexFunc(c.KubernetesVersion, unicode.IsDigit) == 0 {
 		c.KubernetesVersion = "v" + c.KubernetesVersion
 	}
 	if c.Image == "" {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	yaml "go.yaml.in/yaml/v3"
 )
@@ -20,29 +21,84 @@ import (
 // (https://kind.sigs.k8s.io/docs/user/configuration/).
 const kindAPI = "kind.x-k8s.io/"
 
-// Load decodes a configuration file, YAML or JSON, strictly: an unknown or
-// repeated field and a value of the wrong type are errors. It reports all of
-// them at once, as [Errors] with line numbers. Nothing is defaulted, and
-// beyond apiVersion and kind nothing is validated.
+// maxSize of a file in bytes: a thousand times what a large cluster needs.
+const maxSize = 1 << 20
+
+// Load decodes a configuration file, YAML or JSON, strictly, and validates it:
+// an unknown or repeated field, a value of the wrong type and whatever
+// [Validate] finds are errors. It reports all of them at once, as [Errors]
+// with their positions. Nothing is defaulted in the result; it was validated
+// with the defaults.
 func Load(data []byte) (Cluster, error) {
 	root, err := parse(data)
 	if err != nil {
 		return Cluster{}, err
 	}
-	if err := checkFormat(root); err != nil {
-		return Cluster{}, err
+	errs, final := checkFormat(root)
+	if final {
+		return Cluster{}, errs
 	}
 	var c Cluster
-	d := decoder{}
+	d := decoder{at: map[string]*yaml.Node{}}
 	d.value(root, reflect.ValueOf(&c).Elem(), "")
-	slices.SortStableFunc(d.errs, func(a, b Error) int { return a.Line - b.Line })
-	return c, d.errs.orNil()
+	if d.values > maxValues {
+		return Cluster{}, Errors{{Message: fmt.Sprintf("the file describes more than %d values, those of aliases counted each time; write fewer", maxValues)}}
+	}
+	errs = append(d.errs, d.locate(without(errs, d.errs))...)
+	var invalid Errors
+	if errors.As(Validate(Default(c)), &invalid) {
+		errs = append(errs, d.locate(without(invalid, errs))...)
+	}
+	if len(errs) > 0 {
+		errs.byPosition()
+		return Cluster{}, errs
+	}
+	return c, nil
 }
+
+// without returns those of errs that are not about, above or below the path of
+// an error that is known: they may be its consequence.
+func without(errs, known Errors) Errors {
+	at, above := map[string]bool{}, map[string]bool{}
+	for _, k := range known {
+		at[k.Path] = true
+		for p := k.Path; p != ""; p = parent(p) {
+			above[p] = true
+		}
+	}
+	return slices.DeleteFunc(errs, func(e Error) bool {
+		for p := parent(e.Path); p != ""; p = parent(p) {
+			if at[p] {
+				return true
+			}
+		}
+		return at[e.Path] || above[e.Path]
+	})
+}
+
+// locate fills in where the paths of errs are, or the nearest thing above them
+// that is in the file.
+func (d *decoder) locate(errs Errors) Errors {
+	for i, e := range errs {
+		for p := e.Path; p != ""; p = parent(p) {
+			if n := d.at[p]; n != nil {
+				errs[i].Line, errs[i].Column = n.Line, n.Column
+				break
+			}
+		}
+	}
+	return errs
+}
+
+func parent(path string) string { return path[:max(0, strings.LastIndexAny(path, ".["))] }
 
 var yamlErrorRe = regexp.MustCompile(`(?s)^yaml: (?:line (\d+): )?(.*)$`)
 
 // parse returns the mapping that the one document of data holds.
 func parse(data []byte) (*yaml.Node, error) {
+	if err := checkText(data); err != nil {
+		return nil, err
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var doc yaml.Node
 	err := dec.Decode(&doc)
@@ -50,63 +106,133 @@ func parse(data []byte) (*yaml.Node, error) {
 		return nil, Errors{{Message: fmt.Sprintf("the file is empty; it must start with:\napiVersion: %s\nkind: %s", APIVersion, Kind)}}
 	}
 	if err != nil {
-		return nil, syntaxError(err)
+		return nil, syntaxError(data, err)
 	}
 	root := resolve(doc.Content[0])
 	if root.Kind != yaml.MappingNode {
-		return nil, Errors{{Line: root.Line, Message: "must be a mapping of fields, not " + describe(root)}}
+		return nil, Errors{{Line: root.Line, Column: root.Column, Message: message("the file must be a mapping of fields, apiVersion and kind first, not %s", describe(root))}}
 	}
 	var second yaml.Node
 	if err := dec.Decode(&second); err == nil {
-		return nil, Errors{{Line: second.Line, Message: "the file has more than one document; one describes one cluster"}}
+		return nil, Errors{{Line: second.Line, Column: second.Column, Message: "the file has more than one document, but describes one cluster; put each in a file of its own"}}
 	} else if !errors.Is(err, io.EOF) {
-		return nil, syntaxError(err)
+		return nil, syntaxError(data, err)
 	}
 	return root, nil
 }
 
-func syntaxError(err error) error {
+// bom is the byte order mark that some editors write at the start of a file.
+const bom = '\ufeff'
+
+// checkText refuses what YAML is not made of, with its exact position.
+func checkText(data []byte) error {
+	if len(data) > maxSize {
+		return Errors{{Message: fmt.Sprintf("the file has %d bytes, but at most %d are read; is it a configuration file of rk?", len(data), maxSize)}}
+	}
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return Errors{{Line: 1, Column: 1, Message: "the file is UTF-16; save it as UTF-8"}}
+	}
+	line, column := 1, 0
+	for i := 0; i < len(data); {
+		r, size := utf8.DecodeRune(data[i:])
+		column++
+		switch {
+		case r == utf8.RuneError && size == 1:
+			return Errors{{Line: line, Column: column, Message: fmt.Sprintf("the file is not UTF-8: there is a byte 0x%02x; save it as UTF-8", data[i])}}
+		case r == '\n':
+			line, column = line+1, 0
+		case r == '\t' || r == '\r':
+		case r == bom && i > 0:
+			return Errors{{Line: line, Column: column, Message: "there is a byte order mark (U+FEFF), which is allowed only at the start of the file; remove it"}}
+		case r < ' ', r >= 0x7f && r < 0xa0 && r != '\u0085', r == 0xfffe, r == 0xffff:
+			return Errors{{Line: line, Column: column, Message: fmt.Sprintf("the file holds the control character %U, which YAML does not allow; remove it", r)}}
+		}
+		i += size
+	}
+	return nil
+}
+
+// unknownAnchorRe is the one error of the parser that says what, but not where.
+var unknownAnchorRe = regexp.MustCompile(`^unknown anchor '([^']*)'`)
+
+// syntaxError words what the YAML parser says of data.
+func syntaxError(data []byte, err error) error {
 	m := yamlErrorRe.FindStringSubmatch(err.Error())
 	if m == nil {
 		return Errors{{Message: "is not YAML: " + err.Error()}}
 	}
-	line, _ := strconv.Atoi(m[1]) // no line: 0, unknown
-	return Errors{{Line: line, Message: "is not YAML: " + m[2]}}
-}
-
-// checkFormat looks at apiVersion and kind alone, since a file of another
-// format would otherwise be answered with a list of unknown fields.
-func checkFormat(root *yaml.Node) error {
-	var errs Errors
-	version, line := scalarField(root, "apiVersion")
+	lines := bytes.Split(data, []byte("\n"))
+	line, what := 1, m[2] // the parser leaves the first line out
+	if n, err := strconv.Atoi(m[1]); err == nil {
+		line = n
+	}
+	fail := func(column int, message string) error {
+		return Errors{{Line: line, Column: column, Message: "is not YAML: " + message}}
+	}
+	if line <= len(lines) {
+		indentation := lines[line-1][:len(lines[line-1])-len(bytes.TrimLeft(lines[line-1], " \t"))]
+		if i := bytes.IndexByte(indentation, '\t'); i >= 0 {
+			return fail(i+1, "a tab cannot indent; use spaces")
+		}
+	}
+	if a := unknownAnchorRe.FindStringSubmatch(what); a != nil {
+		for i, l := range lines {
+			if j := bytes.Index(l, []byte("*"+a[1])); j >= 0 {
+				line = i + 1
+				return fail(utf8.RuneCount(l[:j])+1, fmt.Sprintf("the alias *%s has no anchor &%s before it; write it out, or name one that there is", a[1], a[1]))
+			}
+		}
+	}
 	switch {
-	case strings.HasPrefix(version, kindAPI):
-		errs = Errors{{Path: "apiVersion", Line: line, Message: fmt.Sprintf(
-			"%q is kind's format, which this version of rk does not read; write the cluster as apiVersion: %s (see docs/config.md)", version, APIVersion)}}
-		return errs
-	case version == "":
-		errs = append(errs, Error{Path: "apiVersion", Line: line, Message: "is required; write: " + APIVersion})
-	case version != APIVersion:
-		errs = append(errs, Error{Path: "apiVersion", Line: line, Message: fmt.Sprintf("%q is not known to this version of rk; write: %s", version, APIVersion)})
+	case strings.Contains(what, "incompatible YAML document"):
+		return fail(0, "this version of YAML is not known; remove the line %YAML")
+	case strings.Contains(what, "exceeded max depth"):
+		return fail(0, "it is nested too deeply; a cluster needs no more than 6 levels")
 	}
-	kind, line := scalarField(root, "kind")
-	switch kind {
-	case Kind:
-	case "":
-		errs = append(errs, Error{Path: "kind", Line: line, Message: "is required; write: " + Kind})
-	default:
-		errs = append(errs, Error{Path: "kind", Line: line, Message: fmt.Sprintf("%q is not known; write: %s", kind, Kind)})
-	}
-	return errs.orNil()
+	return fail(0, what+"; look at the indentation, colons and quotes there and in the next line")
 }
 
-// scalarField returns the text and line of a scalar field of m, "" and 0 if it is not there.
-func scalarField(m *yaml.Node, name string) (text string, line int) {
-	n := child(m, name)
-	if n == nil || n.Kind != yaml.ScalarNode || isNull(n) {
-		return "", 0
+// checkFormat looks at apiVersion and kind alone. A file of another format is
+// not looked at further (final): it would be answered with a list of unknown fields.
+func checkFormat(root *yaml.Node) (errs Errors, final bool) {
+	fail := func(path, format string, args ...any) {
+		e := Error{Path: path, Message: message(format, args...)}
+		if n := child(root, path); n != nil {
+			e.Line, e.Column = n.Line, n.Column
+		}
+		errs = append(errs, e)
 	}
-	return n.Value, n.Line
+	version, kind := child(root, "apiVersion"), child(root, "kind")
+	switch v := scalarText(version); {
+	case strings.HasPrefix(v, kindAPI):
+		fail("apiVersion", "%q is kind's format, which this version of rk does not read; write the cluster as apiVersion: %s (see docs/config.md)",
+			v, text(APIVersion))
+		return errs, true
+	case version != nil && version.Kind != yaml.ScalarNode:
+		fail("apiVersion", "must be a string, not %s; write: %s", describe(version), text(APIVersion))
+	case v == "":
+		fail("apiVersion", "is required; write: %s", text(APIVersion))
+	case v != APIVersion:
+		fail("apiVersion", "%q is not known to this version of rk; write: %s", v, text(APIVersion))
+		final = true
+	}
+	switch v := scalarText(kind); {
+	case kind != nil && kind.Kind != yaml.ScalarNode:
+		fail("kind", "must be a string, not %s; write: %s", describe(kind), text(Kind))
+	case v == "":
+		fail("kind", "is required; write: %s", text(Kind))
+	case v != Kind:
+		fail("kind", "%q is not known; write: %s", v, text(Kind))
+	}
+	return errs, final
+}
+
+// scalarText returns the text of a scalar, "" if there is none.
+func scalarText(n *yaml.Node) string {
+	if n == nil || n.Kind != yaml.ScalarNode || isNull(n) {
+		return ""
+	}
+	return n.Value
 }
 
 // child returns the value of a field of m, nil if it is not there.
@@ -130,48 +256,26 @@ func resolve(n *yaml.Node) *yaml.Node {
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
 // describe names what a node is, for "must be …, not …".
-func describe(n *yaml.Node) string {
+func describe(n *yaml.Node) text {
 	switch n.Kind {
 	case yaml.MappingNode:
 		return "a mapping"
 	case yaml.SequenceNode:
 		return "a list"
+	}
+	value := segment(n.Value)
+	switch tag := n.ShortTag(); tag {
+	case "!!null":
+		return "empty"
+	case "!!bool":
+		return text("the boolean " + value)
+	case "!!int", "!!float":
+		return text("the number " + value)
+	case "!!timestamp":
+		return text("the date " + value)
+	case "!!str":
+		return text(strconv.Quote(shorten(n.Value)))
 	default:
-		switch n.ShortTag() {
-		case "!!null":
-			return "empty"
-		case "!!bool":
-			return "the boolean " + n.Value
-		case "!!int", "!!float":
-			return "the number " + n.Value
-		default:
-			return strconv.Quote(n.Value)
-		}
+		return text(fmt.Sprintf("%q of the type %s", shorten(n.Value), segment(tag)))
 	}
-}
-
-// pathRe splits "nodes[0].labels[example.org/zone]" into "nodes", "[0]", "labels" and "[example.org/zone]".
-var pathRe = regexp.MustCompile(`\[[^\]]*\]|[^.\[\]]+`)
-
-// lineOf returns the line of the field at path, or of the nearest thing above
-// it that is there; 0 if there is none.
-func lineOf(root *yaml.Node, path string) int {
-	n, line := root, 0
-	for _, name := range pathRe.FindAllString(path, -1) {
-		name = strings.Trim(name, "[]")
-		var next *yaml.Node
-		switch n.Kind {
-		case yaml.MappingNode:
-			next = child(n, name)
-		case yaml.SequenceNode:
-			if i, err := strconv.Atoi(name); err == nil && i < len(n.Content) {
-				next = resolve(n.Content[i])
-			}
-		}
-		if next == nil {
-			break
-		}
-		n, line = next, next.Line
-	}
-	return line
 }

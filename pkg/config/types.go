@@ -53,7 +53,7 @@ type Node struct {
 	// Taints of the Kubernetes node objects; default: none for workers, and
 	// for control planes "node-role.kubernetes.io/control-plane:NoSchedule"
 	// where there are workers. A list, also an empty one, replaces that.
-	Taints []Taint `json:"taints,omitempty"`
+	Taints []Taint `json:"taints,omitzero"`
 }
 
 // Taint is a Kubernetes node taint.

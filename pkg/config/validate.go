@@ -28,6 +28,7 @@ const (
 	reservedPerNet = 3 // of a node subnet: network, gateway, broadcast
 	maxPort        = 65535
 	minPodBits     = 8
+	maxNodes       = 1<<(32-minNodeBits) - reservedPerNet
 )
 
 // Validate reports everything that is wrong with c, which must have been
@@ -75,7 +76,7 @@ func (e *Errors) images(c Cluster) {
 	}
 	if derived := c.Image == NodeImage(v); !derived {
 		if v != "" {
-			e.add("kubernetesVersion", "cannot be given together with image: the image holds one version")
+			e.add("kubernetesVersion", "cannot be given together with image, which holds one version; leave one of the two out")
 		}
 		e.image("image", c.Image)
 	}
@@ -94,18 +95,26 @@ func (e *Errors) image(path, ref string) {
 		e.add(path, "%q is a file; load it into the engine first, or give it to 'rk create cluster --image'", ref)
 		return
 	}
+	if _, rest, ok := strings.Cut(ref, "://"); ok {
+		e.add(path, "%q is a URL; write the image reference alone, like %s", ref, rest)
+		return
+	}
 	e.add(path, "%q is not an image reference; write it like %s", ref, NodeImage(DefaultKubernetesVersion))
 }
 
 func (e *Errors) oneOf(path, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
 		last := len(allowed) - 1
-		e.add(path, "%q is not known; write %s or %s", value, strings.Join(allowed[:last], ", "), allowed[last])
+		hint := text("")
+		if best := closest(value, allowed); best != "" {
+			hint = text(fmt.Sprintf("did you mean %q? ", best))
+		}
+		e.add(path, "%q is not known; %swrite %s or %s", value, hint, text(strings.Join(allowed[:last], ", ")), text(allowed[last]))
 	}
 }
 
 func (e *Errors) nodes(nodes []Node) {
-	controlPlanes := 0
+	controlPlanes, known := 0, true
 	for i, n := range nodes {
 		path := fmt.Sprintf("nodes[%d]", i)
 		if n.Role == "" {
@@ -113,27 +122,39 @@ func (e *Errors) nodes(nodes []Node) {
 		} else {
 			e.oneOf(path+".role", n.Role, RoleControlPlane, RoleWorker)
 		}
-		if n.Count < 1 {
+		switch {
+		case n.Count < 1:
 			e.add(path+".count", "%d must be at least 1", n.Count)
+		case n.Count > maxNodes:
+			e.add(path+".count", "%d are too many; a cluster's network has addresses for %d nodes", n.Count, maxNodes)
 		}
-		if n.Role == RoleControlPlane {
-			controlPlanes += n.Count
+		switch n.Role {
+		case RoleControlPlane:
+			controlPlanes += min(n.Count, maxNodes)
+		case RoleWorker:
+		default:
+			known = false
 		}
 		e.labels(path+".labels", n.Labels)
 		e.taints(path+".taints", n.Taints)
 	}
 	switch {
-	case controlPlanes < 1:
-		e.add("nodes", "no node has the role %s; a cluster needs one", RoleControlPlane)
+	case controlPlanes < 1 && known: // else the one that is missing may be misspelt
+		e.add("nodes", "no node has the role %s, and a cluster needs one; add \"- role: %s\"", RoleControlPlane, RoleControlPlane)
 	case controlPlanes > 1:
-		e.add("nodes", "%d control planes; this version of rk makes clusters with one (several need a highly available endpoint, which comes later)", controlPlanes)
+		e.add("nodes", "there are %d control planes, but this version of rk makes clusters with one; make the others workers", controlPlanes)
 	}
 }
 
+// countNodes is how many nodes there are; 0 if a count is impossible, so that
+// nothing is said about their sum.
 func countNodes(nodes []Node) int {
 	sum := 0
 	for _, n := range nodes {
-		sum += max(n.Count, 0)
+		if n.Count < 1 || n.Count > maxNodes {
+			return 0
+		}
+		sum += n.Count
 	}
 	return sum
 }
@@ -144,11 +165,11 @@ var kubeletLabels = []string{"kubernetes.io/hostname", "kubernetes.io/os", "kube
 
 func (e *Errors) labels(path string, labels map[string]string) {
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
-		p := fmt.Sprintf("%s[%s]", path, k)
+		p := element(path, k)
 		e.addAll(p, "label key", content.IsLabelKey(k))
 		e.addAll(p, "label value", content.IsLabelValue(labels[k]))
 		if slices.Contains(kubeletLabels, k) {
-			e.add(p, "is set by the node itself")
+			e.add(p, "is set by the node itself; leave it out")
 		}
 	}
 }
@@ -158,7 +179,7 @@ func (e *Errors) taints(path string, taints []Taint) {
 	for i, t := range taints {
 		p := fmt.Sprintf("%s[%d]", path, i)
 		if t.Key == "" {
-			e.add(p+".key", "is required")
+			e.add(p+".key", "is required; write the key of the taint, like example.org/batch")
 		} else {
 			e.addAll(p+".key", "taint key", content.IsLabelKey(t.Key))
 		}
@@ -169,7 +190,7 @@ func (e *Errors) taints(path string, taints []Taint) {
 			e.oneOf(p+".effect", t.Effect, "NoSchedule", "PreferNoSchedule", "NoExecute")
 		}
 		if id := [2]string{t.Key, t.Effect}; seen[id] {
-			e.add(p, "there are two taints with key %q and effect %q", t.Key, t.Effect)
+			e.add(p, "there are two taints with key %q and effect %q; keep one", t.Key, t.Effect)
 		} else {
 			seen[id] = true
 		}
@@ -182,7 +203,7 @@ var examplesRe = regexp.MustCompile(`\s*\(e\.g\. .*?regex used for validation is
 // addAll adds what Kubernetes' own validation says about a value.
 func (e *Errors) addAll(path, what string, messages []string) {
 	for _, m := range messages {
-		e.add(path, "is not a valid %s: %s", what, examplesRe.ReplaceAllString(m, ""))
+		e.add(path, "is not a valid %s: %s", what, text(examplesRe.ReplaceAllString(m, "")))
 	}
 }
 
@@ -191,25 +212,25 @@ func (e *Errors) networking(n Networking, nodes int) {
 	pods, podsOK := e.subnet(at+"podSubnet", n.PodSubnet, minPodBits, podBitsPerNode)
 	if podsOK {
 		if room := 1 << (podBitsPerNode - pods.Bits()); nodes > room {
-			e.add(at+"podSubnet", "%s has room for %d nodes (a /%d for each), but there are %d", pods, room, podBitsPerNode, nodes)
+			e.add(at+"podSubnet", "%s has room for %d nodes (a /%d for each), but there are %d; take a larger one, or fewer nodes", pods, room, podBitsPerNode, nodes)
 		}
 	}
 	services, servicesOK := e.subnet(at+"serviceSubnet", n.ServiceSubnet, minServiceBits, maxServiceBits)
 	if podsOK && servicesOK && pods.Overlaps(services) {
-		e.add(at+"serviceSubnet", "%s overlaps podSubnet %s", services, pods)
+		e.add(at+"serviceSubnet", "%s overlaps podSubnet %s; give one of them another range", services, pods)
 	}
 	if n.NodeSubnet != "" {
 		if own, ok := e.subnet(at+"nodeSubnet", n.NodeSubnet, minNodeBits, maxNodeBits); ok {
 			e.nodeSubnet(own, nodes)
 			if podsOK && own.Overlaps(pods) {
-				e.add(at+"nodeSubnet", "%s overlaps podSubnet %s", own, pods)
+				e.add(at+"nodeSubnet", "%s overlaps podSubnet %s; give one of them another range", own, pods)
 			}
 			if servicesOK && own.Overlaps(services) {
-				e.add(at+"nodeSubnet", "%s overlaps serviceSubnet %s", own, services)
+				e.add(at+"nodeSubnet", "%s overlaps serviceSubnet %s; give one of them another range", own, services)
 			}
 		}
-	} else if room := hosts(minNodeBits); nodes > room {
-		e.add("nodes", "%d nodes; at most %d have an address in a cluster's network", nodes, room)
+	} else if nodes > maxNodes {
+		e.add("nodes", "there are %d nodes, but at most %d have an address in a cluster's network; take fewer", nodes, maxNodes)
 	}
 	e.apiServer(n)
 	if n.KubeProxyMode == "ipvs" {
@@ -221,7 +242,7 @@ func (e *Errors) networking(n Networking, nodes int) {
 
 func (e *Errors) nodeSubnet(p netip.Prefix, nodes int) {
 	if room := hosts(p.Bits()); nodes > room {
-		e.add("networking.nodeSubnet", "%s has addresses for %d nodes, but there are %d", p, room, nodes)
+		e.add("networking.nodeSubnet", "%s has addresses for %d nodes, but there are %d; take a larger one (up to a /%d), or fewer nodes", p, room, nodes, minNodeBits)
 	}
 }
 
@@ -236,11 +257,18 @@ func (e *Errors) apiServer(n Networking) {
 	case !addr.Is4():
 		e.add(at+"apiServerAddress", "%s is IPv6, which this version of rk does not support; use an IPv4 address such as %s", addr, DefaultAPIServerAddress)
 	case addr.IsMulticast():
-		e.add(at+"apiServerAddress", "%s is a multicast address", addr)
+		e.add(at+"apiServerAddress", "%s is a multicast address; write an address of this host, such as %s", addr, DefaultAPIServerAddress)
 	}
 	if n.APIServerPort < 0 || n.APIServerPort > maxPort {
 		e.add(at+"apiServerPort", "%d must be from 1 to %d, or 0 for a free one", n.APIServerPort, maxPort)
 	}
+}
+
+// subnetExamples are what to write in place of what is no subnet, by field.
+var subnetExamples = map[string]string{
+	"networking.podSubnet":     DefaultPodSubnet,
+	"networking.serviceSubnet": DefaultServiceSubnet,
+	"networking.nodeSubnet":    "10.89.0.0/24",
 }
 
 // subnet parses an IPv4 subnet of /least to /most. Whatever is wrong is
@@ -251,7 +279,7 @@ func (e *Errors) subnet(path, s string, least, most int) (p netip.Prefix, ok boo
 	case strings.Contains(s, ","), err == nil && !p.Addr().Is4():
 		e.add(path, "%q: IPv6 and dual stack are not supported by this version of rk; use one IPv4 subnet", s)
 	case err != nil:
-		e.add(path, "%q is not a subnet; write it like %s", s, DefaultPodSubnet)
+		e.add(path, "%q is not a subnet; write it like %s", s, text(subnetExamples[path]))
 	case p.Masked() != p:
 		e.add(path, "%q has bits set behind its prefix; did you mean %s?", s, p.Masked())
 	case p.Bits() < least || p.Bits() > most:

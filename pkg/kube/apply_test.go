@@ -134,7 +134,7 @@ func TestApplyStopsAtARefusal(t *testing.T) {
 	}{
 		{400, "BadRequest", "unknown field"},
 		{500, "", "failed to create typed patch object (x/bad; v1, Kind=Service): .spec.ports: expected list, got map"},
-		{422, "Invalid", "Service \"x\" is invalid: failed to allocate IP 10.0.0.1: provided IP is already allocated"},
+		{422, "Invalid", "Service \"x\" is invalid: failed to allocate IP 10.0.0.1: the provided IP is not in the valid range"},
 	} {
 		t.Run(fmt.Sprint(tc.code), func(t *testing.T) {
 			t.Parallel()

@@ -25,9 +25,10 @@ import (
 // an extension, for RemoveKubeconfig.
 //
 // Everything else in the file stays as it is, with order, comments and fields
-// that rk does not know. The file is replaced as a whole, under kubectl's
-// lock; a new one gets mode 0600, an existing one keeps its mode, and one that
-// its owner may not write is not written. Errors hold a Problem: RK601, RK602 or RK603.
+// that rk does not know; only YAML aliases and merge keys are written out.
+// The file is replaced as a whole, under kubectl's lock; a new one gets mode
+// 0600, an existing one keeps its mode, and one that its owner may not write
+// is not written. Errors hold a Problem: RK601, RK602 or RK603.
 func MergeKubeconfig(ctx context.Context, path string, kubeconfig []byte) error {
 	entry, err := parseKubeconfig(kubeconfig)
 	if err != nil {
@@ -109,20 +110,29 @@ type kubeconfigFile struct {
 }
 
 func readKubeconfigFile(path string) (*kubeconfigFile, error) {
-	f := &kubeconfigFile{path: path, mode: 0o600}
+	mode := fs.FileMode(0o600)
+	var data []byte
 	info, err := os.Stat(path)
 	if err == nil {
-		f.mode = info.Mode().Perm()
-		f.old, err = os.ReadFile(path)
+		mode = info.Mode().Perm()
+		data, err = os.ReadFile(path)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, problem.KubeconfigUnreadable.Wrap(err)
 	}
-	if f.doc, err = parseKubeconfig(f.old); err != nil {
+	f, err := newKubeconfigFile(path, mode, data)
+	if err != nil {
 		return nil, problem.KubeconfigUnreadable.Wrapf("%s: %w", path, err)
 	}
-	f.root = f.doc.Content[0]
 	return f, nil
+}
+
+func newKubeconfigFile(path string, mode fs.FileMode, data []byte) (*kubeconfigFile, error) {
+	doc, err := parseKubeconfig(data)
+	if err != nil {
+		return nil, err
+	}
+	return &kubeconfigFile{path: path, mode: mode, old: data, doc: doc, root: doc.Content[0]}, nil
 }
 
 // parseKubeconfig reads one document that kubectl can read too; none at all
@@ -145,6 +155,7 @@ func parseKubeconfig(data []byte) (*yaml.Node, error) {
 			scalar("apiVersion"), scalar("v1"), scalar("kind"), scalar("Config"),
 		}}}
 	}
+	doc = plain(doc)
 	root := doc.Content[0]
 	if root.Kind != yaml.MappingNode {
 		return nil, errors.New("is not a mapping")
@@ -242,30 +253,39 @@ func (f *kubeconfigFile) empty() bool {
 	return true
 }
 
-// write replaces the file by way of a temporary one in the same folder.
-func (f *kubeconfigFile) write() (err error) {
+// encode is the file as it is now.
+func (f *kubeconfigFile) encode() ([]byte, error) {
 	var buf bytes.Buffer
 	enc := yaml.NewEncoder(&buf)
 	enc.SetIndent(2)
 	enc.CompactSeqIndent() // as kubectl writes it
 	if err := errors.Join(enc.Encode(f.doc), enc.Close()); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
+}
+
+// write replaces the file by way of a temporary one in the same folder.
+func (f *kubeconfigFile) write() (err error) {
+	data, err := f.encode()
+	if err != nil {
 		return err
 	}
-	if bytes.Equal(buf.Bytes(), f.old) {
+	if bytes.Equal(data, f.old) {
 		return nil
 	}
 	if f.mode.Perm()&0o200 == 0 {
 		// Replacing the file would get around what its owner wants.
 		return problem.KubeconfigUnwritable.Wrapf("%s is read-only (mode %04o)", f.path, f.mode.Perm())
 	}
-	if _, err := clientcmd.Load(buf.Bytes()); err != nil {
+	if _, err := clientcmd.Load(data); err != nil {
 		return problem.Internal.Wrapf("the merged kubeconfig %s would not be readable: %w", f.path, err)
 	}
 	tmp, err := os.CreateTemp(filepath.Dir(f.path), filepath.Base(f.path)+".*.tmp") // mode 0600
 	if err != nil {
 		return problem.KubeconfigUnwritable.Wrap(err)
 	}
-	_, err = tmp.Write(buf.Bytes())
+	_, err = tmp.Write(data)
 	err = errors.Join(err, tmp.Chmod(f.mode), tmp.Sync(), tmp.Close())
 	if err == nil {
 		err = os.Rename(tmp.Name(), f.path)

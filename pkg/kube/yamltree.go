@@ -16,6 +16,55 @@ func scalar(value string) *yaml.Node {
 	return n
 }
 
+// plain rewrites a tree so that each value stands where it counts: aliases
+// and merge keys are replaced by what they stand for, and of a key that is
+// there several times the last is left, which is the one that kubectl reads.
+// The tree must be one that kubectl can read: it bounds what aliases add up to.
+func plain(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		target := *n.Alias
+		target.HeadComment, target.LineComment, target.FootComment = n.HeadComment, n.LineComment, n.FootComment
+		return plain(&target)
+	}
+	out := *n
+	out.Anchor = ""
+	out.Content = nil
+	if n.Kind != yaml.MappingNode {
+		for _, c := range n.Content {
+			out.Content = append(out.Content, plain(c))
+		}
+		return &out
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := plain(n.Content[i]), plain(n.Content[i+1])
+		if key.ShortTag() != "!!merge" {
+			out.Content = setKey(out.Content, key, value)
+			continue
+		}
+		sources := []*yaml.Node{value}
+		if value.Kind == yaml.SequenceNode {
+			sources = value.Content
+		}
+		for _, s := range slices.Backward(sources) { // the first wins
+			for j := 0; j+1 < len(s.Content); j += 2 {
+				out.Content = setKey(out.Content, s.Content[j], s.Content[j+1])
+			}
+		}
+	}
+	return &out
+}
+
+// setKey returns the content of a mapping with a key set.
+func setKey(content []*yaml.Node, key, value *yaml.Node) []*yaml.Node {
+	for i := 0; i+1 < len(content); i += 2 {
+		if k := content[i]; key.Kind == yaml.ScalarNode && k.Kind == yaml.ScalarNode && k.Value == key.Value {
+			content[i], content[i+1] = key, value
+			return content
+		}
+	}
+	return append(content, key, value)
+}
+
 // text is the value of a scalar, empty for anything else and for null.
 func text(n *yaml.Node) string {
 	if n == nil || n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
