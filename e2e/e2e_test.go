@@ -31,7 +31,7 @@ func bin(t *testing.T) string {
 	if dir == "" {
 		t.Skip("RK_E2E_BIN is not set: `make e2e` builds what is needed and sets it")
 	}
-	for _, name := range []string{"rk", "kubectl", "node-image.tar", "docker-rootlesskit"} {
+	for _, name := range []string{"rk", "kubectl", "node-image.tar"} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			t.Fatalf("RK_E2E_BIN: %v", err)
 		}

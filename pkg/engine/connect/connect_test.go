@@ -186,6 +186,36 @@ func TestPrivateService(t *testing.T) {
 	}
 }
 
+func TestPrivateServiceLeavesNoOrphan(t *testing.T) {
+	h := newHost(t)
+	h.install("podman")
+	h.write("behaviour", "orphan")
+	e, err := h.podman(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := h.servicePID()
+	if err := e.Close(); err != nil { // and it does not wait for who keeps its standard error open
+		t.Error(err)
+	}
+	// The orphan has been killed; it is gone when its new parent has noticed.
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for running(pid) {
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatal("the service is left")
+		}
+	}
+}
+
+// running reports whether a process is there and no zombie.
+func running(pid int) bool {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	return err == nil && !strings.Contains(string(stat), ") Z ")
+}
+
 func TestPrivateServiceCancelled(t *testing.T) {
 	h := newHost(t)
 	h.install("podman")
@@ -250,15 +280,18 @@ func TestParseUnit(t *testing.T) {
 	}
 }
 
-func TestTail(t *testing.T) {
+func TestLastWords(t *testing.T) {
 	t.Parallel()
-	var tail tail
-	for range keptStderr {
-		if n, err := tail.Write([]byte("ab\n")); n != 3 || err != nil {
-			t.Fatal(n, err)
-		}
+	name := filepath.Join(t.TempDir(), "stderr")
+	if err := os.WriteFile(name, []byte(strings.Repeat("ab\n", keptStderr)), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if got := tail.String(); len(got) > keptStderr || !strings.HasSuffix(got, "ab\nab") {
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	if got := (&service{stderr: f}).said(); len(got) > keptStderr || !strings.HasSuffix(got, "ab\nab") {
 		t.Errorf("%d bytes: %q", len(got), got)
 	}
 }

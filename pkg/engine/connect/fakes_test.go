@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -51,6 +52,15 @@ func fakePodman(dir string) error {
 		return errors.New("cannot set up namespace using newuidmap")
 	case "hang":
 		time.Sleep(time.Hour)
+	case "orphan":
+		// Podman runs itself again in its user namespace. Here the second
+		// process ends neither with the first nor when asked to.
+		if os.Getenv("RK_FAKE_AGAIN") == "" {
+			again := exec.Command(os.Args[0], os.Args[1:]...) //nolint:noctx // the signal ends it
+			again.Env, again.Stderr = append(os.Environ(), "RK_FAKE_AGAIN=1"), os.Stderr
+			return again.Run()
+		}
+		signal.Ignore(syscall.SIGTERM)
 	}
 	if len(os.Args) != 5 || !slices.Equal(os.Args[1:4], []string{"system", "service", "--time=0"}) {
 		return fmt.Errorf("unexpected arguments %q", os.Args)
@@ -59,7 +69,10 @@ func fakePodman(dir string) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	ctx, stop := context.WithCancel(context.Background())
+	if os.Getenv("RK_FAKE_AGAIN") == "" {
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGTERM)
+	}
 	defer stop()
 	server := apiServer("5.4.2", true)
 	context.AfterFunc(ctx, func() { _ = server.Close() })

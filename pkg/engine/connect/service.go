@@ -36,7 +36,7 @@ type service struct {
 	socket string
 	dir    string
 	cmd    *exec.Cmd
-	stderr tail
+	stderr *os.File      // a file and no pipe: Podman's pause process keeps it open for ever
 	exited chan struct{} // closed when the process has ended
 	err    error         // how it ended; read after exited
 
@@ -59,7 +59,10 @@ func startService(ctx context.Context, command, parent string) (_ *service, err 
 	}()
 	s.cmd = exec.Command(command, "system", "service", "--time=0", "unix://"+s.socket) //nolint:noctx // it outlives the call; stop ends it
 	s.cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+parent)
-	s.cmd.Stderr = &s.stderr
+	if s.stderr, err = os.Create(filepath.Join(dir, "stderr")); err != nil {
+		return nil, err
+	}
+	s.cmd.Stderr = s.stderr
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{
 		// It dies with rk, however rk dies …
 		Pdeathsig: syscall.SIGTERM,
@@ -112,10 +115,19 @@ func (s *service) complaint(err error) error {
 		err = errors.New("it ended") // only shown
 	}
 	what := strings.Join(s.cmd.Args, " ")
-	if said := s.stderr.String(); said != "" {
+	if said := s.said(); said != "" {
 		return fmt.Errorf("%s: %w: %s", what, err, said)
 	}
 	return fmt.Errorf("%s: %w", what, err)
+}
+
+// said returns the service's last words.
+func (s *service) said() string {
+	data, err := os.ReadFile(s.stderr.Name())
+	if err != nil {
+		return "" // it is only shown
+	}
+	return strings.TrimSpace(string(data[max(0, len(data)-keptStderr):]))
 }
 
 // stop ends the process and removes the socket. Containers stay.
@@ -124,41 +136,25 @@ func (s *service) stop() error {
 		if s.cmd != nil && s.cmd.Process != nil {
 			s.terminate()
 		}
-		s.stopErr = os.RemoveAll(s.dir)
+		if s.stderr != nil {
+			s.stopErr = s.stderr.Close()
+		}
+		s.stopErr = errors.Join(s.stopErr, os.RemoveAll(s.dir))
 	})
 	return s.stopErr
 }
 
+// terminate ends the process and what it started: Podman runs itself again in
+// its user namespace, and its first process does not always pass a signal on.
 func (s *service) terminate() {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
+	group := -s.cmd.Process.Pid
+	_ = syscall.Kill(group, syscall.SIGTERM) // it may have ended already
 	patience := time.NewTimer(stopPatience)
 	defer patience.Stop()
 	select {
 	case <-s.exited:
 	case <-patience.C:
-		_ = s.cmd.Process.Kill()
-		<-s.exited
 	}
-}
-
-// tail keeps the last bytes written to it.
-type tail struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf = append(t.buf, p...)
-	if extra := len(t.buf) - keptStderr; extra > 0 {
-		t.buf = append(t.buf[:0], t.buf[extra:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return strings.TrimSpace(string(t.buf))
+	_ = syscall.Kill(group, syscall.SIGKILL)
+	<-s.exited
 }
