@@ -44,7 +44,7 @@ func Load(data []byte) (Cluster, error) {
 	if d.values > maxValues {
 		return Cluster{}, Errors{{Message: fmt.Sprintf("the file describes more than %d values, those of aliases counted each time; write fewer", maxValues)}}
 	}
-	errs = append(d.errs, d.locate(without(errs, d.errs))...)
+	errs = slices.Concat(d.errs, d.locate(without(errs, d.errs)))
 	var invalid Errors
 	if errors.As(Validate(Default(c)), &invalid) {
 		errs = append(errs, d.locate(without(invalid, errs))...)
