@@ -55,8 +55,8 @@ var kernelChecks = []check{
 		},
 	},
 	{
-		problem: problem.NoBridgeNetfilter, name: "br_netfilter", level: Required,
-		why: "Pods of one node reach Services through a bridge, whose packets pass iptables rules only if the kernel module br_netfilter is loaded. Flannel does not start without it.",
+		problem: problem.NoBridgeNetfilter, name: "br_netfilter", level: Recommended,
+		why: "rk's own pod network has no bridge and does without it. A network add-on of your own that uses one needs it: packets that stay on a bridge pass the rules of Services only with this module.",
 		look: func(f *Facts) verdict {
 			if !f.Probe.Known {
 				return dunno(f.Probe.Why)
