@@ -45,7 +45,7 @@ var layers = map[string][]string{
 	"pkg/ui":         {"pkg/problem", "pkg/step"},
 
 	"pkg/engine/connect":    {"pkg/engine", "pkg/engine/docker", "pkg/engine/podman", "pkg/problem"},
-	"pkg/engine/docker":     {"pkg/engine"},
+	"pkg/engine/docker":     {"pkg/engine", "pkg/engine/multiplex"},
 	"pkg/engine/podman":     {"pkg/engine", "pkg/engine/multiplex", "pkg/group"},
 	"pkg/engine/multiplex":  {},
 	"pkg/engine/enginetest": {"pkg/engine", "pkg/engine/enginetest/internal/..."},

@@ -4,9 +4,7 @@ package docker
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,16 +18,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 
 	"github.com/rootless-kubernetes/rk/pkg/engine"
-)
-
-// Stream numbers of a multiplexed stream: each frame has a header of 8 bytes,
-// the stream and three zeros, then the length as a big-endian 32-bit number
-// (the API's ContainerAttach, "Stream format").
-const (
-	streamStdin = iota
-	streamStdout
-	streamStderr
-	streamError // the daemon's own message
+	"github.com/rootless-kubernetes/rk/pkg/engine/multiplex"
 )
 
 // Between two looks whether a process has ended whose output has: at first,
@@ -39,10 +28,7 @@ const (
 	lastLook  = 250 * time.Millisecond
 )
 
-var (
-	errStream  = errors.New("unknown stream in the engine's answer")
-	errStopped = errors.New("the container has stopped meanwhile")
-)
+var errStopped = errors.New("the container has stopped meanwhile")
 
 // Exec implements engine.Execer with three calls: create, start with the
 // streams attached, inspect for the exit code.
@@ -195,37 +181,12 @@ func unreachable(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", engine.ErrUnreachable, err)
 }
 
-// demultiplex copies the frames of a stream until it ends. A nil writer
-// discards what is meant for it. A message of the daemon itself is an error.
-// (Docker's own stdcopy takes a stream that is cut off for one that has ended.)
+// demultiplex is [multiplex.Split]; a message of the daemon itself is its API's error.
 func demultiplex(r io.Reader, stdout, stderr io.Writer) error {
-	var message bytes.Buffer
-	writers := []io.Writer{streamStdin: stdout, streamStdout: stdout, streamStderr: stderr, streamError: &message}
-	var header [8]byte
-	var frame bytes.Buffer
-	for {
-		switch _, err := io.ReadFull(r, header[:]); {
-		case errors.Is(err, io.EOF) && message.Len() > 0:
-			return &apiError{text: oneLine(message.String())}
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
-		}
-		if int(header[0]) >= len(writers) {
-			return fmt.Errorf("%w: %d", errStream, header[0])
-		}
-		frame.Reset()
-		if n, err := io.CopyN(&frame, r, int64(binary.BigEndian.Uint32(header[4:]))); err != nil {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
-			return fmt.Errorf("frame ends after %d bytes: %w", n, err)
-		}
-		if w := writers[header[0]]; w != nil {
-			if _, err := w.Write(frame.Bytes()); err != nil {
-				return err
-			}
-		}
+	err := multiplex.Split(r, stdout, stderr)
+	var said *multiplex.ServiceError
+	if errors.As(err, &said) {
+		return &apiError{text: oneLine(said.Error())}
 	}
+	return err
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/engine/multiplex"
 )
 
 func TestExec(t *testing.T) {
@@ -133,7 +134,7 @@ func TestExecErrors(t *testing.T) {
 	t.Run("unknown stream", func(t *testing.T) {
 		api, c := serveAPI(t)
 		api.exec(0, func(conn net.Conn, _ *bufio.Reader) { frame(conn, 9, "x") })
-		if err := exec(t, c, engine.Process{}); !errors.Is(err, errStream) {
+		if err := exec(t, c, engine.Process{}); !errors.Is(err, multiplex.ErrStream) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -215,21 +216,3 @@ func TestConcurrentExec(t *testing.T) {
 type frameWriter struct{ w io.Writer }
 
 func (f frameWriter) Write(p []byte) (int, error) { frame(f.w, 1, string(p)); return len(p), nil }
-
-// FuzzDemultiplex feeds streams that no daemon makes: nothing is taken for
-// the end of a stream but its end between two frames.
-func FuzzDemultiplex(f *testing.F) {
-	for _, seed := range []string{"", "\x01\x00\x00\x00\x00\x00\x00\x01x", "\x02\x00\x00\x00\x00\x00\x00\x05x", "\x03\x00\x00\x00\x00\x00\x00\x01e", "\x09", "\x01\x00\x00\x00\xff\xff\xff\xff"} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, stream []byte) {
-		var out bytes.Buffer
-		err := demultiplex(bytes.NewReader(stream), &out, &out)
-		if err == nil && len(stream)-out.Len() < 0 {
-			t.Errorf("%d bytes came out of %d", out.Len(), len(stream))
-		}
-		if err == nil && len(stream) > 0 && demultiplex(bytes.NewReader(stream[:len(stream)-1]), nil, nil) == nil {
-			t.Errorf("%q: the end cut off went unnoticed", stream)
-		}
-	})
-}
