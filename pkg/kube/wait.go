@@ -78,19 +78,16 @@ func (c *Client) Wait(ctx context.Context, report func(string), conds ...Conditi
 
 func (c *Client) wait(ctx context.Context, followers *group.Group, report func(string), conds []Condition) error {
 	v := &view{objects: map[source]map[string]metav1.Object{}, errs: map[source]error{}, changed: make(chan struct{}, 1)}
-	started := map[source]bool{}
 	for _, cond := range conds {
 		for _, s := range cond.sources() {
-			if started[s] {
-				continue
-			}
-			started[s] = true
-			v.errs[s] = fmt.Errorf("no answer from the API yet")
-			followers.Go(func() error {
-				c.follow(ctx, s, v)
-				return nil
-			})
+			v.errs[s] = errNoAnswer
 		}
+	}
+	for _, s := range slices.Collect(maps.Keys(v.errs)) { // before the first follower writes to it
+		followers.Go(func() error {
+			c.follow(ctx, s, v)
+			return nil
+		})
 	}
 	var reported string
 	for {
@@ -197,7 +194,10 @@ func (v *view) get(s source, name string) (metav1.Object, error) {
 	return o, nil
 }
 
-var errAbsent = errors.New("does not exist yet")
+var (
+	errAbsent   = errors.New("does not exist yet")
+	errNoAnswer = errors.New("no answer from the API yet")
+)
 
 // follow keeps the view of s up to date until ctx ends.
 func (c *Client) follow(ctx context.Context, s source, v *view) {
