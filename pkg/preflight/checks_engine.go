@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	utilversion "k8s.io/apimachinery/pkg/util/version"
+
 	"github.com/rootless-kubernetes/rk/pkg/problem"
 )
 
@@ -46,6 +48,11 @@ var engineChecks = []check{
 				},
 			})
 		},
+	},
+	{
+		problem: problem.PastaUnreachable, name: "RootlessKit with pasta", level: Required,
+		why:  "pasta as of 2024_10_30 passes connections to the host's 127.0.0.1 on only when it is told to (--host-lo-to-ns-lo), and RootlessKit tells it as of 2.3.2 (rootlesskit#482). Before that, nobody reaches the API server that a node publishes on 127.0.0.1.",
+		look: lookPasta,
 	},
 	{
 		problem: problem.NetworkOneHost, name: "network driver of the engine", level: MultiHost,
@@ -152,10 +159,36 @@ func lookEngine(f *Facts) verdict {
 	return pass(found)
 }
 
+// older reports whether v is a version before the other; what is no version is not.
 func older(v, than string) bool {
-	major, minor, ok := version(v)
-	wantMajor, wantMinor, _ := version(than)
-	return ok && (major < wantMajor || major == wantMajor && minor < wantMinor)
+	have, err := utilversion.ParseGeneric(v)
+	return err == nil && have.LessThan(utilversion.MustParseGeneric(than))
+}
+
+func lookPasta(f *Facts) verdict {
+	if !f.Engine.Known {
+		return dunno("the engine does not answer")
+	}
+	e := f.Engine.Value
+	if !f.docker() || e.NetworkDriver != "pasta" || e.PortDriver != "implicit" {
+		return verdict{}
+	}
+	if !older(e.RootlessKit, "2.3.2") {
+		return pass("RootlessKit " + e.RootlessKit)
+	}
+	if !f.Pasta.Known {
+		return dunno("the version of pasta is not known: " + f.Pasta.Why)
+	}
+	if f.Pasta.Value < "20241030" {
+		return pass(fmt.Sprintf("RootlessKit %s with pasta of %s", e.RootlessKit, f.Pasta.Value))
+	}
+	return fail(fmt.Sprintf("RootlessKit %s with pasta of %s", e.RootlessKit, f.Pasta.Value), Fix{
+		Note: "Upgrade RootlessKit to 2.3.2 or later, or use slirp4netns (a package of the distribution) in the place of pasta:",
+		Steps: []Step{
+			asUser(`mkdir -p ~/.config/systemd/user/docker.service.d && printf '[Service]\nEnvironment=DOCKERD_ROOTLESS_ROOTLESSKIT_NET=slirp4netns DOCKERD_ROOTLESS_ROOTLESSKIT_PORT_DRIVER=builtin\n' >~/.config/systemd/user/docker.service.d/rk-network.conf`),
+			asUser("systemctl --user daemon-reload"), asUser("systemctl --user restart docker"),
+		},
+	})
 }
 
 func lookNetworkDriver(f *Facts) verdict {

@@ -74,6 +74,16 @@ func docker(f *Facts) {
 	f.Storage.Value.Path = e.GraphRoot
 }
 
+// pasta puts pasta in the place of slirp4netns, under a version of RootlessKit.
+func pasta(rootlesskit string) func(*engine.Info) {
+	return func(i *engine.Info) {
+		i.NetworkDriver, i.PortDriver, i.RootlessKit = "pasta", "implicit", rootlesskit
+	}
+}
+
+// pastaOf sets the date of pasta's version.
+func pastaOf(date string) func(*Facts) { return func(f *Facts) { f.Pasta = known(date) } }
+
 // dead takes the engine away.
 func dead(f *Facts, err error) {
 	f.EngineFailure, f.Engine = failure(err), unknown[engine.Info]("the engine does not answer")
@@ -279,6 +289,15 @@ var situations = map[*problem.Problem][]situation{
 		{"3.0.0 with slirp4netns", both(docker, enginewise(func(i *engine.Info) { i.RootlessKit, i.PortDriver = "3.0.0", "slirp4netns" }))},
 		{"3.0.1", both(docker, enginewise(func(i *engine.Info) { i.RootlessKit = "3.0.1" }))},
 		{"not said", both(docker, enginewise(func(i *engine.Info) { i.RootlessKit = "" }))},
+		{"no engine", func(f *Facts) { dead(f, problem.EngineUnreachable) }},
+	},
+	problem.PastaUnreachable: {
+		{"both of Debian 13", both(docker, enginewise(pasta("2.0.2")), pastaOf("20250503"))},
+		{"pasta of Ubuntu 24.04", both(docker, enginewise(pasta("2.0.2")), pastaOf("20240220"))},
+		{"RootlessKit of Docker", both(docker, enginewise(pasta("2.3.2")), pastaOf("20250503"))},
+		{"slirp4netns", docker},
+		{"pasta unknown", both(docker, enginewise(pasta("2.0.2")), func(f *Facts) { f.Pasta = unknown[string]("pasta was not found") })},
+		{"Podman", enginewise(func(i *engine.Info) { i.NetworkDriver = "pasta" })},
 		{"no engine", func(f *Facts) { dead(f, problem.EngineUnreachable) }},
 	},
 	problem.NetworkOneHost: {

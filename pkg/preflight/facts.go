@@ -111,6 +111,7 @@ type Facts struct {
 	Storage       Fact[Storage]
 	Overlay       Fact[string] // "" if overlayfs works in a user namespace on the engine's storage, else why not
 	Networks      []Route      // subnets of the engine's networks
+	Pasta         Fact[string] // date of the version of pasta that carries Docker's network, 20241030
 	DockerInit    Fact[bool]   // "init": true in Docker's daemon.json
 	ContainerdRun Fact[bool]   // rootless containerd runs
 }

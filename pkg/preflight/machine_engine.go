@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -48,6 +49,9 @@ func (m Machine) Engine(ctx context.Context, f Facts, eng Engine, dialErr error)
 	f.Storage = m.storage(f.Engine.Value.Name, f.Engine.Value.GraphRoot)
 	f.ContainerdRun = known(!m.absent(m.runtimeDir() + "/containerd-rootless"))
 	f.DockerInit = m.dockerInit()
+	if f.docker() && f.Engine.Value.NetworkDriver == "pasta" {
+		f.Pasta = m.pasta(ctx)
+	}
 	f.Overlay = unknown[string]("it was not tried")
 	if !f.Wanted.Quick || f.Fuse.Value != "" { // with fuse-overlayfs at hand, nodes do without
 		f.Overlay = m.overlay(ctx, f.Storage)
@@ -76,6 +80,27 @@ func ask(ctx context.Context, eng Engine) (info engine.Info, networks []Route, e
 	})
 	err = g.Wait()
 	return info, networks, err
+}
+
+// pastaDate is in what pasta says of its version: "pasta 2025_01_21.4f2c8e7",
+// or "pasta 0.0~git20250503.587980c-2" where Debian built it.
+var pastaDate = regexp.MustCompile(`(20\d\d)_?(\d\d)_?(\d\d)`)
+
+// pasta is the date of the version of pasta that is installed.
+func (m Machine) pasta(ctx context.Context) Fact[string] {
+	path := m.find("pasta")
+	if path == "" {
+		return unknown[string]("pasta was not found")
+	}
+	out, err := exec.CommandContext(ctx, m.path(path), "--version").Output()
+	if err != nil {
+		return unknown[string](path + " --version: " + err.Error())
+	}
+	d := pastaDate.FindSubmatch(out)
+	if d == nil {
+		return unknown[string](path + " --version does not say it")
+	}
+	return known(string(bytes.Join(d[1:], nil)))
 }
 
 // failure is why there is no engine; nil if there is one.

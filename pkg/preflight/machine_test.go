@@ -483,3 +483,23 @@ func BenchmarkCreate(b *testing.B) {
 		Evaluate(m.Engine(b.Context(), f, eng, nil))
 	}
 }
+
+// TestPastaVersion: pasta's own way to say its version, and Debian's.
+func TestPastaVersion(t *testing.T) {
+	t.Parallel()
+	for out, want := range map[string]Fact[string]{
+		"pasta 2025_01_21.4f2c8e7":        known("20250121"),
+		"pasta 0.0~git20250503.587980c-2": known("20250503"),
+		"pasta unknown version":           unknown[string]("/usr/bin/pasta --version does not say it"),
+	} {
+		root := t.TempDir()
+		put(t, root, "usr/bin/pasta", "#!/bin/sh\necho '"+out+"'\n")
+		if err := os.Chmod(filepath.Join(root, "usr/bin/pasta"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		m := Machine{Root: root, Env: func(string) string { return "/usr/bin" }}
+		if got := m.pasta(t.Context()); got != want {
+			t.Errorf("%s: %+v, want %+v", out, got, want)
+		}
+	}
+}

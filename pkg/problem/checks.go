@@ -54,6 +54,7 @@ var (
 	MultiHostPort        = check("RK738", "a port that hosts of one cluster need is in use")
 	NoHostAddress        = check("RK739", "the host has no address that other hosts can reach")
 	FirewallMayInterfere = check("RK740", "a firewall may keep the hosts of a cluster apart")
+	PastaUnreachable     = check("RK741", "this version of RootlessKit does not publish ports on 127.0.0.1 with pasta")
 )
 
 func check(code, summary string) *Problem {
@@ -66,5 +67,5 @@ var checks = []*Problem{
 	NoEngineNetwork, RootlessKitUDP, NetworkOneHost, StorageSlow, NoOverlay, StorageRemote, NoPacketFilter, NoBridgeNetfilter, NoVXLAN, NoTun,
 	NoVirtualEthernet, FewKeys, FewTasks, FewFiles, NoForwarding, NoPing, PortPrivileged, FewConnections, FewMemoryMaps, StrictOvercommit,
 	NoKernelLog, SELinuxDocker, LittleMemory, SubnetRouted, DockerSnap, DockerInit, ContainerdRootless, ReversePathFilter, MultiHostPort,
-	NoHostAddress, FirewallMayInterfere,
+	NoHostAddress, FirewallMayInterfere, PastaUnreachable,
 }
