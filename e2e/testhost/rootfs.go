@@ -138,15 +138,19 @@ func (b *base) cached(ctx context.Context, key, result string, progress io.Write
 // bootstrap makes the root file system dir/rootfs; hooks are scripts that get its path
 // once the packages are in it.
 func bootstrap(ctx context.Context, dir string, r Release, options, hooks []string, progress io.Writer) error {
+	scripts, err := os.MkdirTemp(dir, "hooks-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(scripts) }()
 	// In a process namespace of its own, so that nothing of it survives this process.
 	args := []string{"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "mmdebstrap"}
 	args = append(append(args, options...), "--dpkgopt=force-unsafe-io")
 	for i, script := range hooks {
-		hook := filepath.Join(dir, fmt.Sprintf("customize-%d.sh", i))
+		hook := filepath.Join(scripts, fmt.Sprintf("customize-%d.sh", i))
 		if err := os.WriteFile(hook, []byte(script), 0o755); err != nil {
 			return err
 		}
-		defer func() { _ = os.Remove(hook) }()
 		args = append(args, "--customize-hook="+hook)
 	}
 	args = append(args, string(r), filepath.Join(dir, "rootfs"))

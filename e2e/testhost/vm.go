@@ -252,11 +252,11 @@ const kvmTimeout = 20 * time.Second
 // says little, as nested virtualisation may be there and boot no ordinary kernel. The error
 // says why KVM cannot be used.
 func kvmWorks(ctx context.Context, kernel string) (bool, error) {
-	if f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0); err != nil {
+	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	if err != nil {
 		return false, err
-	} else {
-		discard(f)
 	}
+	discard(f)
 	ctx, cancel := context.WithTimeoutCause(ctx, kvmTimeout, fmt.Errorf("a kernel did not get far in %s", kvmTimeout))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, vmBinary, "-machine", "q35,accel=kvm", "-cpu", "host", "-m", "256M",
@@ -264,7 +264,7 @@ func kvmWorks(ctx context.Context, kernel string) (bool, error) {
 		"-kernel", kernel, "-append", "console=ttyS0 panic=-1")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
+	err = cmd.Run()
 	if strings.Contains(out.String(), "Unable to mount root fs") {
 		return true, nil
 	}

@@ -65,8 +65,11 @@ func (b *base) buildVM(ctx context.Context, r Release, progress io.Writer) (vmIm
 		rootfs := filepath.Join(tmp, "rootfs")
 		for _, name := range []string{"vmlinuz", "initrd.img"} {
 			found, err := filepath.Glob(filepath.Join(rootfs, "boot", name+"-*"))
-			if err != nil || len(found) != 1 {
-				return fmt.Errorf("one kernel was expected in /boot: %q, %v", found, err)
+			if err != nil {
+				return err
+			}
+			if len(found) != 1 {
+				return fmt.Errorf("one kernel was expected in /boot, found %q", found)
 			}
 			if err := os.Rename(found[0], filepath.Join(tmp, name)); err != nil {
 				return err

@@ -56,7 +56,7 @@ func fakePodman(dir string) error {
 		// Podman runs itself again in its user namespace. Here the second
 		// process ends neither with the first nor when asked to.
 		if os.Getenv("RK_FAKE_AGAIN") == "" {
-			again := exec.Command(os.Args[0], os.Args[1:]...) //nolint:noctx // the signal ends it
+			again := exec.Command(os.Args[0], os.Args[1:]...)
 			again.Env, again.Stderr = append(os.Environ(), "RK_FAKE_AGAIN=1"), os.Stderr
 			return again.Run()
 		}
