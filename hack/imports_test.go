@@ -112,6 +112,7 @@ var libraries = []library{
 	{"github.com/distribution/reference", []string{"pkg/config"}},
 	{"go.yaml.in/yaml/v3", []string{"pkg/config", "pkg/kube"}}, // trees with line numbers, with comments
 	{"sigs.k8s.io/yaml", nil},
+	{"github.com/blang/semver/v4", nil},
 	{"golang.org/x/sync", nil},
 	{"golang.org/x/sys", nil},
 	{"golang.org/x/term", nil},

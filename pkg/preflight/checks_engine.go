@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	utilversion "k8s.io/apimachinery/pkg/util/version"
+	"github.com/blang/semver/v4"
 
 	"github.com/rootless-kubernetes/rk/pkg/problem"
 )
@@ -161,8 +161,9 @@ func lookEngine(f *Facts) verdict {
 
 // older reports whether v is a version before the other; what is no version is not.
 func older(v, than string) bool {
-	have, err := utilversion.ParseGeneric(v)
-	return err == nil && have.LessThan(utilversion.MustParseGeneric(than))
+	have, err := semver.ParseTolerant(v)
+	want, wantErr := semver.ParseTolerant(than)
+	return err == nil && wantErr == nil && have.LT(want)
 }
 
 func lookPasta(f *Facts) verdict {
