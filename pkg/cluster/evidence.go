@@ -25,6 +25,9 @@ const (
 const noise = "mirror pod|Server rejected event|owner ref to the node lease|NodeReady condition|Unable to write event|" +
 	"watch oom events|collecting metrics|oom score|updating node status, will retry|CSINode"
 
+// lastWords are in what etcd (zap) and the parts of Kubernetes (klog, component-base/cli) log before they give up.
+const lastWords = `"level":"(fatal|panic)"|"command failed"|panic: |no space left on device`
+
 // evidence adds the nodes' own words to a failure, while they are there. A
 // node that cannot be asked is left out: the first cause must not be hidden
 // by a second one.
@@ -45,25 +48,42 @@ func (c *creation) evidence(ctx context.Context, cause error) error {
 		return cause
 	}
 	logs = slices.DeleteFunc(logs, func(e problem.Excerpt) bool { return len(e.Lines) == 0 })
-	for _, e := range logs {
-		for _, l := range e.Lines {
-			if strings.Contains(strings.ToLower(l), "too many open files") {
-				cause = problem.HostLimit.Wrap(cause)
-				return problem.WithLogs(cause, logs...)
+	return problem.WithLogs(rootCause(logs, cause), logs...)
+}
+
+// rootCauses are what nodes say when the host is at fault, whatever failed for want of it.
+var rootCauses = []struct {
+	words string // in lower case
+	cause *problem.Problem
+}{
+	{"too many open files", problem.HostLimit},
+	{"no space left on device", problem.DiskFull},
+	{"disk quota exceeded", problem.DiskFull},
+}
+
+func rootCause(logs []problem.Excerpt, cause error) error {
+	for _, r := range rootCauses {
+		for _, e := range logs {
+			if slices.ContainsFunc(e.Lines, func(l string) bool { return strings.Contains(strings.ToLower(l), r.words) }) {
+				return r.cause.Wrap(cause)
 			}
 		}
 	}
-	return problem.WithLogs(cause, logs...)
+	return cause
 }
 
 func (c *creation) nodeLog(ctx context.Context, n engine.Container) []string {
 	switch n.State {
 	case engine.StateRunning:
-		// Units that failed say more than the kubelet's many warnings about a control plane that is not there yet.
-		out, err := node.New(c.engine, n.ID).Output(ctx, "env", "RK_NOISE="+noise, "sh", "-c",
+		// The last words of a part of the control plane, and units that failed, say more than the
+		// kubelet's many warnings about a control plane that is not there yet.
+		out, err := node.New(c.engine, n.ID).Output(ctx, "env", "RK_NOISE="+noise, "RK_LAST_WORDS="+lastWords, "sh", "-c",
 			`systemctl --failed --plain --no-legend 2>/dev/null
 journalctl --no-pager -o cat -q -b -p err -n 40 2>/dev/null
-journalctl --no-pager -o cat -q -b -u kubelet -u containerd -u rk-setup -n 200 2>/dev/null | grep -E '^E[0-9]|level=(error|fatal)|rk-setup:' | grep -vE "$RK_NOISE" | tail -n 12`)
+journalctl --no-pager -o cat -q -b -u kubelet -u containerd -u rk-setup -n 200 2>/dev/null | grep -E '^E[0-9]|level=(error|fatal)|rk-setup:' | grep -vE "$RK_NOISE" | tail -n 12
+for log in /var/log/pods/kube-system_*/*/*.log; do
+	tail -n 40 "$log" 2>/dev/null | grep -E "$RK_LAST_WORDS" | cut -d ' ' -f 4- | tail -n 2
+done`)
 		if err != nil {
 			return nil
 		}
