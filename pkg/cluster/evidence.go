@@ -5,6 +5,8 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"errors"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -32,10 +34,25 @@ const lastWords = `"level":"(fatal|panic)"|"command failed"|panic: |no space lef
 // node that cannot be asked is left out: the first cause must not be hidden
 // by a second one.
 func (c *creation) evidence(ctx context.Context, cause error) error {
+	if errors.Is(cause, problem.KubeconfigUnwritable) || errors.Is(cause, problem.KubeconfigUnreadable) || errors.Is(cause, problem.KubeconfigLocked) {
+		return cause // nodes have no part in it
+	}
 	list, err := c.engine.ListContainers(ctx, map[string]string{plan.LabelCluster: c.plan.Cluster})
 	if err != nil {
 		return cause
 	}
+	logs, err := c.nodeLogs(ctx, list)
+	if err != nil {
+		return cause
+	}
+	if host, _ := hostAtFault(logs); host != nil && !errors.Is(cause, host) {
+		cause = host.Wrap(cause)
+	}
+	return problem.WithLogs(cause, logs...)
+}
+
+// nodeLogs are the last words of all nodes that have some.
+func (c *creation) nodeLogs(ctx context.Context, list []engine.Container) ([]problem.Excerpt, error) {
 	logs := make([]problem.Excerpt, len(list))
 	var g group.Group
 	for i, n := range list {
@@ -44,32 +61,40 @@ func (c *creation) evidence(ctx context.Context, cause error) error {
 			return nil
 		})
 	}
-	if g.Wait() != nil {
-		return cause
-	}
-	logs = slices.DeleteFunc(logs, func(e problem.Excerpt) bool { return len(e.Lines) == 0 })
-	return problem.WithLogs(rootCause(logs, cause), logs...)
+	err := g.Wait()
+	return slices.DeleteFunc(logs, func(e problem.Excerpt) bool { return len(e.Lines) == 0 }), err
 }
 
-// rootCauses are what nodes say when the host is at fault, whatever failed for want of it.
-var rootCauses = []struct {
-	words string // in lower case
-	cause *problem.Problem
+// hostFaults are what nodes say when the host is at fault, whatever failed for
+// want of it. The first that fits a line counts. inotify(7) says "no space" of
+// watches, and cgroups(7) of a cpuset without CPUs.
+var hostFaults = []struct {
+	words *regexp.Regexp
+	cause *problem.Problem // nil: the words say something else here
 }{
-	{"too many open files", problem.HostLimit},
-	{"no space left on device", problem.DiskFull},
-	{"disk quota exceeded", problem.DiskFull},
+	{regexp.MustCompile(`(?i)too many open files`), problem.HostLimit},
+	{regexp.MustCompile(`(?i)(inotify|watch).*no space left on device`), problem.HostLimit},
+	{regexp.MustCompile(`(?i)cgroup.*no space left on device`), nil},
+	{regexp.MustCompile(`(?i)no space left on device|disk quota exceeded`), problem.DiskFull},
 }
 
-func rootCause(logs []problem.Excerpt, cause error) error {
-	for _, r := range rootCauses {
-		for _, e := range logs {
-			if slices.ContainsFunc(e.Lines, func(l string) bool { return strings.Contains(strings.ToLower(l), r.words) }) {
-				return r.cause.Wrap(cause)
+// hostAtFault returns what the logs say is wrong with the host, and the line
+// that says so; nil if it is not the host.
+func hostAtFault(logs []problem.Excerpt) (*problem.Problem, string) {
+	for _, e := range logs {
+		for _, l := range e.Lines {
+			for _, f := range hostFaults {
+				if !f.words.MatchString(l) {
+					continue
+				}
+				if f.cause != nil {
+					return f.cause, e.Source + ": " + l
+				}
+				break
 			}
 		}
 	}
-	return cause
+	return nil, ""
 }
 
 func (c *creation) nodeLog(ctx context.Context, n engine.Container) []string {
