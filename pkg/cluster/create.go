@@ -375,27 +375,33 @@ func (c *creation) guarded(f func(context.Context) error) func(context.Context) 
 	}
 }
 
-// watchInterval is how often the nodes' containers are looked at. The engine
-// port has no events; a list costs the engine about 10 ms.
-const watchInterval = 2 * time.Second
+// How often nodes are looked at. The engine port has no events; a list of
+// containers costs the engine about 10 ms. The nodes' logs are read because a
+// full disk shows there long before a step's time is up: the shell that does it
+// costs a node about 0.1 s, and most steps are over before the first.
+const (
+	watchInterval = 2 * time.Second
+	logInterval   = 10 * time.Second
+)
 
-// logTicks is at how many looks at the containers the nodes' logs are read
-// once: a full disk shows there long before a step's time is up. The shell that
-// reads them costs a node about 0.1 s, and most steps are over before the first.
-const logTicks = 5
+// watchShare bounds what looking costs on a slow host: a look is followed by a
+// pause of so many times as long.
+const watchShare = 20
 
 // watchNodes returns NodeExited when a node's container has ended, DiskFull
 // when a node says so, nil when ctx ends.
 func (c *creation) watchNodes(ctx context.Context) error {
-	tick := time.NewTicker(cmp.Or(c.options.watchInterval, watchInterval))
-	defer tick.Stop()
-	for ticks := 1; ; ticks++ {
+	interval := cmp.Or(c.options.watchInterval, watchInterval)
+	pause, nextLogs := interval, time.Now().Add(interval*(logInterval/watchInterval))
+	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(pause):
 		}
+		start := time.Now()
 		list, err := c.engine.ListContainers(ctx, map[string]string{plan.LabelCluster: c.plan.Cluster})
+		pause = max(interval, watchShare*time.Since(start))
 		if err != nil {
 			continue // an engine that does not answer shows in the step itself
 		}
@@ -404,13 +410,15 @@ func (c *creation) watchNodes(ctx context.Context) error {
 				return problem.NodeExited.Wrapf("container %s ended with exit code %d", n.Name, n.ExitCode)
 			}
 		}
-		if ticks%logTicks != 0 {
+		if start.Before(nextLogs) {
 			continue
 		}
+		start = time.Now()
 		logs, err := c.nodeLogs(ctx, list)
 		if err != nil {
 			return err
 		}
+		nextLogs = time.Now().Add(max(interval*(logInterval/watchInterval), watchShare*time.Since(start)))
 		if host, line := hostAtFault(logs); host != nil && host.Code == problem.DiskFull.Code { // with too few files, a cluster may come up all the same
 			return host.Wrapf("%s", line)
 		}
