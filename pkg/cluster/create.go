@@ -381,7 +381,7 @@ func (c *creation) guarded(f func(context.Context) error) func(context.Context) 
 // costs a node about 0.1 s, and most steps are over before the first.
 const (
 	watchInterval = 2 * time.Second
-	logInterval   = 10 * time.Second
+	logRounds     = 5 // looks at the containers for one at the logs
 )
 
 // watchShare bounds what looking costs on a slow host: a look is followed by a
@@ -392,7 +392,7 @@ const watchShare = 20
 // when a node says so, nil when ctx ends.
 func (c *creation) watchNodes(ctx context.Context) error {
 	interval := cmp.Or(c.options.watchInterval, watchInterval)
-	pause, nextLogs := interval, time.Now().Add(interval*(logInterval/watchInterval))
+	pause, nextLogs := interval, time.Now().Add(logRounds*interval)
 	for {
 		select {
 		case <-ctx.Done():
@@ -418,7 +418,7 @@ func (c *creation) watchNodes(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		nextLogs = time.Now().Add(max(interval*(logInterval/watchInterval), watchShare*time.Since(start)))
+		nextLogs = time.Now().Add(max(logRounds*interval, watchShare*time.Since(start)))
 		if host, line := hostAtFault(logs); host != nil && host.Code == problem.DiskFull.Code { // with too few files, a cluster may come up all the same
 			return host.Wrapf("%s", line)
 		}
