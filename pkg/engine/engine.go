@@ -90,6 +90,11 @@ type Images interface {
 	// LoadImage reads an image archive (OCI or docker, not compressed) into the store and returns
 	// the references it has now.
 	LoadImage(ctx context.Context, archive io.Reader) (refs []string, err error)
+	// SaveImages returns an archive of images in the format of "docker save"
+	// (manifest.json), with their layers for the platforms that the store has;
+	// the caller closes it. It wraps ErrNotFound if one is not in the store. An
+	// error while the archive is made may show as an archive that ends too early.
+	SaveImages(ctx context.Context, refs []string) (io.ReadCloser, error)
 	// PullImage fetches ref from its registry.
 	PullImage(ctx context.Context, ref string) error
 	// RemoveImage removes ref; an absent image is success, one that a

@@ -55,6 +55,23 @@ func (c *Client) LoadImage(ctx context.Context, archive io.Reader) ([]string, er
 	return refs, nil
 }
 
+// SaveImages implements engine.Images.
+func (c *Client) SaveImages(ctx context.Context, refs []string) (io.ReadCloser, error) {
+	for _, ref := range refs { // the daemon's own error about one is not the same in all versions
+		if _, err := c.InspectImage(ctx, ref); err != nil {
+			return nil, fmt.Errorf("save images: %w", err)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	archive, err := c.api.ImageSave(ctx, refs)
+	if err != nil {
+		return nil, fmt.Errorf("save images: %w", answered(ctx, err))
+	}
+	return archive, nil
+}
+
 // PullImage implements engine.Images.
 func (c *Client) PullImage(ctx context.Context, ref string) error {
 	if err := ctx.Err(); err != nil {
