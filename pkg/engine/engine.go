@@ -223,7 +223,21 @@ type Process struct {
 	Stdin  io.Reader // nil: no standard input
 	Stdout io.Writer // nil: discarded
 	Stderr io.Writer // nil: discarded
+	// TTY runs the process on a terminal of its own: what it prints, on both
+	// streams, comes to Stdout as the terminal shows it. Default: no terminal.
+	TTY *TTY
 }
+
+// TTY is the terminal of a process in a container.
+type TTY struct {
+	Size TTYSize // at the start; the zero size is the engine's default
+	// Resize changes the size while the process runs; nil: it stays. Sizes are
+	// taken until Exec returns; one that the engine refuses is dropped.
+	Resize <-chan TTYSize
+}
+
+// TTYSize is the size of a terminal in characters.
+type TTYSize struct{ Rows, Columns uint16 }
 
 // Image is an image in the engine's store.
 type Image struct {
