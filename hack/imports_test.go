@@ -37,12 +37,15 @@ var layers = map[string][]string{
 		"docs", "images", "pkg/cluster", "pkg/config", "pkg/engine", "pkg/engine/connect", "pkg/kube", "pkg/nodeimage", "pkg/nodeimage/part",
 		"pkg/plan", "pkg/preflight", "pkg/problem", "pkg/step", "pkg/ui",
 	},
-	"pkg/cluster":    {"pkg/config", "pkg/engine", "pkg/group", "pkg/kube", "pkg/node", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/step"},
+	"pkg/cluster":    {"pkg/config", "pkg/engine", "pkg/group", "pkg/imagearchive", "pkg/kube", "pkg/node", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/step"},
 	"pkg/kindcompat": {"pkg/config", "pkg/engine", "pkg/node", "pkg/problem"},
 	"pkg/kube":       {"pkg/group", "pkg/problem"},
-	"pkg/node":       {"pkg/engine", "pkg/problem"},
-	"pkg/preflight":  {"pkg/config", "pkg/engine", "pkg/nodeimage", "pkg/plan", "pkg/problem"},
-	"pkg/ui":         {"pkg/problem", "pkg/step"},
+
+	"pkg/imagearchive": {"pkg/problem"},
+
+	"pkg/node":      {"pkg/engine", "pkg/problem"},
+	"pkg/preflight": {"pkg/config", "pkg/engine", "pkg/nodeimage", "pkg/plan", "pkg/problem"},
+	"pkg/ui":        {"pkg/problem", "pkg/step"},
 
 	"pkg/engine/connect":    {"pkg/engine", "pkg/engine/docker", "pkg/engine/podman", "pkg/problem"},
 	"pkg/engine/docker":     {"pkg/engine", "pkg/engine/multiplex"},
@@ -109,8 +112,8 @@ var libraries = []library{
 	{"github.com/mattn/go-runewidth", []string{"pkg/ui"}},
 	{"github.com/google/go-containerregistry", []string{"pkg/nodeimage", "pkg/engine/enginetest"}}, // the suite makes images to load
 	{"go.etcd.io/bbolt", []string{"pkg/nodeimage"}},
-	{"github.com/distribution/reference", []string{"pkg/config"}},
-	{"go.yaml.in/yaml/v3", []string{"pkg/config", "pkg/kube"}}, // trees with line numbers, with comments
+	{"github.com/distribution/reference", []string{"pkg/config", "pkg/imagearchive"}}, // names of node images; names that pods use
+	{"go.yaml.in/yaml/v3", []string{"pkg/config", "pkg/kube"}},                        // trees with line numbers, with comments
 	{"sigs.k8s.io/yaml", nil},
 	{"github.com/blang/semver/v4", nil},
 	{"golang.org/x/sync", nil},
