@@ -34,7 +34,7 @@ var layers = map[string][]string{
 	"cmd/rk": {"pkg/cli", "pkg/problem"},
 
 	"pkg/cli": {
-		"docs", "images", "pkg/cluster", "pkg/config", "pkg/engine", "pkg/engine/connect", "pkg/kube", "pkg/nodeimage", "pkg/nodeimage/part",
+		"docs", "images", "pkg/cluster", "pkg/config", "pkg/engine", "pkg/engine/connect", "pkg/imagearchive", "pkg/kube", "pkg/nodeimage", "pkg/nodeimage/part",
 		"pkg/plan", "pkg/preflight", "pkg/problem", "pkg/step", "pkg/ui",
 	},
 	"pkg/cluster":    {"pkg/config", "pkg/engine", "pkg/group", "pkg/imagearchive", "pkg/kube", "pkg/node", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/step"},
@@ -43,9 +43,10 @@ var layers = map[string][]string{
 
 	"pkg/imagearchive": {"pkg/problem"},
 
-	"pkg/node":      {"pkg/engine", "pkg/problem"},
-	"pkg/preflight": {"pkg/config", "pkg/engine", "pkg/nodeimage", "pkg/plan", "pkg/problem"},
-	"pkg/ui":        {"pkg/problem", "pkg/step"},
+	"pkg/node":          {"pkg/engine", "pkg/problem"},
+	"pkg/node/nodetest": {"pkg/engine", "pkg/imagearchive"},
+	"pkg/preflight":     {"pkg/config", "pkg/engine", "pkg/nodeimage", "pkg/plan", "pkg/problem"},
+	"pkg/ui":            {"pkg/problem", "pkg/step"},
 
 	"pkg/engine/connect":    {"pkg/engine", "pkg/engine/docker", "pkg/engine/podman", "pkg/problem"},
 	"pkg/engine/docker":     {"pkg/engine", "pkg/engine/multiplex"},
@@ -218,8 +219,8 @@ func TestLayersTable(t *testing.T) {
 				t.Errorf("%s may import pkg/cli: only cmd/rk may", p)
 			case a == "pkg/ui" && p != "pkg/cli":
 				t.Errorf("%s may import pkg/ui: only pkg/cli may", p)
-			case a == "pkg/engine/enginetest":
-				t.Errorf("%s may import pkg/engine/enginetest: only tests may", p)
+			case a == "pkg/engine/enginetest" || a == "pkg/node/nodetest":
+				t.Errorf("%s may import %s: only tests may", p, a)
 			case (a == "pkg/engine/podman" || a == "pkg/engine/docker") && p != "pkg/engine/connect":
 				t.Errorf("%s may import the adapter %s: only pkg/engine/connect may", p, a)
 			case slices.Contains(pure, p) && !slices.Contains(pure, a) && !slices.Contains(data, a):

@@ -36,6 +36,7 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/engine/enginetest"
 	"github.com/rootless-kubernetes/rk/pkg/kube"
 	"github.com/rootless-kubernetes/rk/pkg/node"
+	"github.com/rootless-kubernetes/rk/pkg/node/nodetest"
 	"github.com/rootless-kubernetes/rk/pkg/nodeimage"
 	"github.com/rootless-kubernetes/rk/pkg/pki"
 	"github.com/rootless-kubernetes/rk/pkg/plan"
@@ -53,6 +54,9 @@ var update = flag.Bool("update", false, "rewrite the goldens in the scripts")
 //	rk ARGS…            runs rk; "! rk" expects that it does not succeed
 //	exit N              the exit code of the last rk was N
 //	input FILE          standard input of the next rk
+//	app REF LAYER…      puts an image with these layers into the engine, or writes
+//	                    an archive of it, if REF begins with FILE.tar:
+//	images NODE         prints the images that were loaded into a node
 //	archive FILE REF VERSION [ARCH]   writes an archive of a node image
 //	image REF [VERSION] puts a node image into the engine, a plain one without a version
 //	remote REF VERSION  puts a node image into the registry that the engine can pull from
@@ -86,7 +90,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"rk": cmdRK, "exit": cmdExit, "input": cmdInput, "archive": cmdArchive, "image": cmdImage, "remote": cmdRemote,
 			"engine-fails": cmdEngineFails, "create-fails": cmdCreateFails, "calls": cmdCalls, "leftovers": cmdLeftovers, "outline": cmdOutline,
-			"json-lines": cmdJSONLines,
+			"json-lines": cmdJSONLines, "app": cmdApp, "images": cmdImages,
 		},
 	})
 }
@@ -96,6 +100,7 @@ type worldKey struct{}
 // world is what the commands of one script share.
 type world struct {
 	engine *enginetest.Fake
+	nodes  *nodetest.Nodes
 	dial   error
 	input  string
 	exit   int
@@ -106,7 +111,9 @@ type world struct {
 }
 
 func newWorld() *world {
-	return &world{engine: enginetest.NewFake(), now: time.Date(2026, 1, 1, 0, 10, 0, 0, time.UTC)}
+	w := &world{engine: enginetest.NewFake(), nodes: &nodetest.Nodes{}, now: time.Date(2026, 1, 1, 0, 10, 0, 0, time.UTC)}
+	w.engine.ExecFunc = w.nodes.Exec
+	return w
 }
 
 func in(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }

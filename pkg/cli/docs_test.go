@@ -30,7 +30,7 @@ func sections(t *testing.T) map[string]string {
 	return out
 }
 
-var flagRowRe = regexp.MustCompile("(?m)^\\| `--([a-z-]+)`(?:, `-([a-z])`)? \\|([^|]*)\\|")
+var flagRowRe = regexp.MustCompile("(?m)^\\| `--([a-z-]+)`(?:, `-([a-zA-Z])`)? \\|([^|]*)\\|")
 
 // docs/cli.md describes every command with every flag and its default, and nothing else.
 func TestDocsDescribeEveryFlag(t *testing.T) {

@@ -22,7 +22,26 @@ type engines struct {
 }
 
 func (a *app) connectOptions() connect.Options {
-	return connect.Options{Engine: a.engine, Env: a.Env}
+	return connect.Options{Engine: a.engineFromKind(), Env: a.Env}
+}
+
+// The variables that name the engine: rk's, and kind's.
+const (
+	envEngine       = "RK_ENGINE"
+	envKindProvider = "KIND_EXPERIMENTAL_PROVIDER"
+)
+
+// engineFromKind is --engine, or what kind's variable says if nothing of rk's does.
+func (a *app) engineFromKind() string {
+	provider := a.Env(envKindProvider)
+	if a.engine != "" || provider == "" || a.Env(envEngine) != "" {
+		return a.engine
+	}
+	if provider != connect.Podman && provider != connect.Docker {
+		a.warn("$" + envKindProvider + "=" + provider + " is ignored: rk runs on podman and docker")
+		return ""
+	}
+	return provider
 }
 
 // dial connects to the engine for something new, and says which one it is.

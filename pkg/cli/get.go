@@ -13,7 +13,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/rootless-kubernetes/rk/pkg/cluster"
-	"github.com/rootless-kubernetes/rk/pkg/config"
 	"github.com/rootless-kubernetes/rk/pkg/ui"
 )
 
@@ -76,7 +75,7 @@ func (a *app) printClusters(format ui.Format, clusters []cluster.Cluster) error 
 }
 
 func (a *app) getNodes() *cobra.Command {
-	var output, nameFlag string
+	var output, givenName string
 	cmd := &cobra.Command{
 		Use: "nodes [NAME]", Aliases: []string{"node"}, Short: "List the nodes of a cluster, or of all clusters",
 		Args: usage(oneName),
@@ -85,7 +84,7 @@ func (a *app) getNodes() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			name, err := clusterName(cmd, args, nameFlag)
+			name, err := a.clusterName(cmd, args, givenName)
 			if err != nil {
 				return err
 			}
@@ -100,7 +99,8 @@ func (a *app) getNodes() *cobra.Command {
 		ValidArgsFunction: a.completeNames,
 	}
 	outputFlag(cmd, &output, listFormats...)
-	cmd.Flags().StringVar(&nameFlag, "name", "", "only the nodes of this cluster")
+	cmd.Flags().StringVarP(&givenName, "name", "n", "", "only the nodes of this cluster (default $"+envClusterName+")")
+	completeFlag(cmd, "name", a.completeNames)
 	return cmd
 }
 
@@ -137,7 +137,7 @@ func (a *app) printNodes(format ui.Format, nodes []cluster.Node) error {
 }
 
 func (a *app) getKubeconfig() *cobra.Command {
-	var output, nameFlag string
+	var output, givenName string
 	cmd := &cobra.Command{
 		Use: "kubeconfig [NAME]", Short: "Print the kubeconfig of a cluster, for use on this host",
 		Example: "  rk get kubeconfig demo > demo.kubeconfig",
@@ -147,12 +147,9 @@ func (a *app) getKubeconfig() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			name, err := clusterName(cmd, args, nameFlag)
+			name, err := a.oneCluster(cmd, args, givenName)
 			if err != nil {
 				return err
-			}
-			if name == "" {
-				name = config.DefaultName
 			}
 			data, err := withEngines(cmd.Context(), a, func(ctx context.Context, e engines) ([]byte, error) {
 				eng, _, err := e.holding(ctx, name)
@@ -177,7 +174,8 @@ func (a *app) getKubeconfig() *cobra.Command {
 		ValidArgsFunction: a.completeNames,
 	}
 	outputFlag(cmd, &output, documentFormats...)
-	cmd.Flags().StringVar(&nameFlag, "name", config.DefaultName, "name of the cluster")
+	nameFlag(cmd, &givenName, "name of the cluster")
+	completeFlag(cmd, "name", a.completeNames)
 	return cmd
 }
 
@@ -196,20 +194,4 @@ func (a *app) age(t time.Time) string {
 	default:
 		return fmt.Sprintf("%dd", int(d.Hours()/24))
 	}
-}
-
-// completeNames completes the name of a cluster.
-func (a *app) completeNames(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	clusters, err := withEngines(cmd.Context(), a, listAll)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	var names []string
-	for _, c := range clusters {
-		names = append(names, c.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }

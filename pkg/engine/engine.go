@@ -87,6 +87,9 @@ type Execer interface {
 type Images interface {
 	// InspectImage wraps ErrNotFound if ref is not in the store.
 	InspectImage(ctx context.Context, ref string) (Image, error)
+	// ListImages returns the references of all images in the store, sorted;
+	// an image without one is left out.
+	ListImages(ctx context.Context) (refs []string, err error)
 	// LoadImage reads an image archive (OCI or docker, not compressed) into the store and returns
 	// the references it has now.
 	LoadImage(ctx context.Context, archive io.Reader) (refs []string, err error)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/docker/docker/api/types/image"
@@ -29,6 +30,27 @@ func (c *Client) InspectImage(ctx context.Context, ref string) (engine.Image, er
 		return engine.Image{}, fmt.Errorf("image %s: %w", ref, answered(ctx, err))
 	}
 	return toImage(report), nil
+}
+
+// ListImages implements engine.Images.
+func (c *Client) ListImages(ctx context.Context) ([]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	reports, err := c.api.ImageList(ctx, image.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", answered(ctx, err))
+	}
+	refs := []string{}
+	for _, r := range reports {
+		for _, tag := range r.RepoTags {
+			if tag != "<none>:<none>" { // versions before API 1.43 say so
+				refs = append(refs, tag)
+			}
+		}
+	}
+	slices.Sort(refs)
+	return refs, nil
 }
 
 // LoadImage implements engine.Images.

@@ -73,6 +73,19 @@ func (f *Fake) InspectImage(ctx context.Context, ref string) (engine.Image, erro
 	return img, err
 }
 
+// ListImages implements engine.Images.
+func (f *Fake) ListImages(ctx context.Context) (refs []string, err error) {
+	err = f.do(ctx, Call{Op: "ListImages"}, f.locked(func() error {
+		refs = slices.AppendSeq([]string{}, maps.Keys(f.images))
+		slices.Sort(refs)
+		return nil
+	}))
+	if err != nil {
+		return nil, err
+	}
+	return refs, nil
+}
+
 // LoadImage implements engine.Images for archives of one image.
 func (f *Fake) LoadImage(ctx context.Context, archive io.Reader) (refs []string, err error) {
 	err = f.do(ctx, Call{Op: "LoadImage"}, func() error {

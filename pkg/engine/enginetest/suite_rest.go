@@ -53,6 +53,13 @@ func (s *suite) images() {
 		s.must(s.RemoveImage(s.Context(), OCIRef))
 	})
 	s.test("Save", (*suite).save)
+	s.test("List", func(s *suite) {
+		refs, err := s.ListImages(s.Context())
+		s.must(err)
+		if !slices.Contains(refs, ImageRef) || !slices.IsSorted(refs) {
+			s.Errorf("images %v", refs)
+		}
+	})
 	s.test("Errors", func(s *suite) {
 		_, err := s.InspectImage(s.Context(), "localhost/rk-enginetest-absent:v1")
 		s.is(err, engine.ErrNotFound)
@@ -294,6 +301,7 @@ func (s *suite) cancelled() {
 		"CopyOut":      func() error { _, err := s.CopyOut(ctx, id, "/etc"); return err },
 		"InspectImage": func() error { _, err := s.InspectImage(ctx, ImageRef); return err },
 		"LoadImage":    func() error { _, err := s.LoadImage(ctx, newReader(s.archive)); return err },
+		"ListImages":   func() error { _, err := s.ListImages(ctx); return err },
 		"SaveImages":   func() error { _, err := s.SaveImages(ctx, []string{ImageRef}); return err },
 		"PullImage":    func() error { return s.PullImage(ctx, ImageRef) },
 		"RemoveImage":  func() error { return s.RemoveImage(ctx, ImageRef) },

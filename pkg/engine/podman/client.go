@@ -216,6 +216,24 @@ func (c *Client) InspectImage(ctx context.Context, ref string) (engine.Image, er
 	return image(report), nil
 }
 
+// ListImages implements engine.Images.
+func (c *Client) ListImages(ctx context.Context) ([]string, error) {
+	var reports []*types.ImageSummary
+	err := c.do(ctx, func(ctx context.Context) (err error) {
+		reports, err = images.List(ctx, nil)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	refs := []string{}
+	for _, r := range reports {
+		refs = append(refs, r.RepoTags...)
+	}
+	slices.Sort(refs)
+	return refs, nil
+}
+
 // LoadImage implements engine.Images.
 func (c *Client) LoadImage(ctx context.Context, archive io.Reader) ([]string, error) {
 	var report *types.ImageLoadReport
