@@ -37,13 +37,14 @@ var layers = map[string][]string{
 		"docs", "images", "pkg/cluster", "pkg/config", "pkg/engine", "pkg/engine/connect", "pkg/imagearchive", "pkg/kube", "pkg/nodeimage", "pkg/nodeimage/part",
 		"pkg/plan", "pkg/preflight", "pkg/problem", "pkg/step", "pkg/ui",
 	},
-	"pkg/cluster":    {"pkg/config", "pkg/engine", "pkg/group", "pkg/imagearchive", "pkg/kube", "pkg/node", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/step"},
+	"pkg/cluster":    {"pkg/config", "pkg/engine", "pkg/group", "pkg/imagearchive", "pkg/kube", "pkg/node", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/redact", "pkg/step"},
 	"pkg/kindcompat": {"pkg/config", "pkg/engine", "pkg/node", "pkg/problem"},
 	"pkg/kube":       {"pkg/group", "pkg/problem"},
 
 	"pkg/imagearchive": {"pkg/problem"},
 
 	"pkg/node":          {"pkg/engine", "pkg/problem"},
+	"pkg/redact":        {},
 	"pkg/node/nodetest": {"pkg/engine", "pkg/imagearchive"},
 	"pkg/preflight":     {"pkg/config", "pkg/engine", "pkg/nodeimage", "pkg/plan", "pkg/problem"},
 	"pkg/ui":            {"pkg/problem", "pkg/step"},

@@ -57,6 +57,9 @@ type Containers interface {
 	// ListContainers returns the containers, running or not, that carry every
 	// label of sel (an empty value matches any value), ordered by name.
 	ListContainers(ctx context.Context, sel map[string]string) ([]Container, error)
+	// InspectContainer returns all that the engine says of a container, as JSON:
+	// for people, as each engine has its own form. It may hold secrets.
+	InspectContainer(ctx context.Context, id string) (json []byte, err error)
 	// ContainerLogs writes what the container printed so far (stdout and
 	// stderr in one stream, as far as the engine kept their order).
 	ContainerLogs(ctx context.Context, id string, w io.Writer) error

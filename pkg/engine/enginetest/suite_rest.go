@@ -287,14 +287,15 @@ func (s *suite) cancelled() {
 	cancel()
 	fresh := s.spec()
 	for op, call := range map[string]func() error{
-		"Info":            func() error { _, err := s.Info(ctx); return err },
-		"CreateContainer": func() error { _, err := s.CreateContainer(ctx, fresh); return err },
-		"StartContainer":  func() error { return s.StartContainer(ctx, id) },
-		"StopContainer":   func() error { return s.StopContainer(ctx, id, time.Second) },
-		"RemoveContainer": func() error { return s.RemoveContainer(ctx, id) },
-		"ListContainers":  func() error { _, err := s.ListContainers(ctx, nil); return err },
-		"ContainerLogs":   func() error { return s.ContainerLogs(ctx, id, io.Discard) },
-		"Exec":            func() error { _, err := s.Exec(ctx, id, engine.Process{Argv: []string{program, "wait"}}); return err },
+		"Info":             func() error { _, err := s.Info(ctx); return err },
+		"CreateContainer":  func() error { _, err := s.CreateContainer(ctx, fresh); return err },
+		"StartContainer":   func() error { return s.StartContainer(ctx, id) },
+		"StopContainer":    func() error { return s.StopContainer(ctx, id, time.Second) },
+		"RemoveContainer":  func() error { return s.RemoveContainer(ctx, id) },
+		"ListContainers":   func() error { _, err := s.ListContainers(ctx, nil); return err },
+		"InspectContainer": func() error { _, err := s.InspectContainer(ctx, id); return err },
+		"ContainerLogs":    func() error { return s.ContainerLogs(ctx, id, io.Discard) },
+		"Exec":             func() error { _, err := s.Exec(ctx, id, engine.Process{Argv: []string{program, "wait"}}); return err },
 		"CopyIn": func() error {
 			return s.CopyIn(ctx, id, "/", bytes.NewReader(archiveOf(s.T, map[string]string{"x": ""})))
 		},

@@ -169,6 +169,17 @@ func (c *Client) inspect(ctx context.Context, id string) (*define.InspectContain
 	return d, err
 }
 
+// InspectContainer implements engine.Containers.
+func (c *Client) InspectContainer(ctx context.Context, id string) ([]byte, error) {
+	response, err := c.request(ctx, http.MethodGet, "/containers/%s/json", nil, nil, id)
+	if err != nil {
+		return nil, fmt.Errorf("inspect container %s: %w", id, err)
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(response.Body)
+	return raw, wrap(failure(ctx, err), "inspect container %s", id)
+}
+
 // ContainerLogs implements engine.Containers.
 func (c *Client) ContainerLogs(ctx context.Context, id string, w io.Writer) error {
 	query := url.Values{"stdout": {"true"}, "stderr": {"true"}}
