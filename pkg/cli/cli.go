@@ -158,7 +158,7 @@ container engine. No root is needed, and nothing runs beside the clusters.
 	}
 	choices(cmd, "engine", connect.Names...)
 	choices(cmd, "progress", "auto", "tty", "plain", "json", "quiet")
-	cmd.AddCommand(a.create(), a.delete(), a.get(), a.load(), a.build(), a.doctor(), a.version(), a.explain())
+	cmd.AddCommand(a.create(), a.delete(), a.get(), a.load(), a.export(), a.build(), a.doctor(), a.version(), a.explain())
 	return cmd
 }
 

@@ -5,6 +5,7 @@ package cli_test
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -15,6 +16,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -226,6 +228,11 @@ func (w *world) created(ctx context.Context, cancel func(), eng engine.Engine, p
 	if err != nil {
 		return nil, err
 	}
+	at := slices.IndexFunc(p.Nodes[0].Kubeconfigs, func(k pki.Kubeconfig) bool { return path.Base(k.Path) == "admin.conf" })
+	inNode, err := keys.Kubeconfig(p.Nodes[0].Kubeconfigs[at])
+	if err != nil {
+		return nil, err
+	}
 	steps := []step.Step{{ID: "network", Title: "Creating the network", Do: func(ctx context.Context) (step.Undo, error) {
 		return nil, eng.CreateNetwork(ctx, p.Network)
 	}}}
@@ -235,7 +242,7 @@ func (w *world) created(ctx context.Context, cancel func(), eng engine.Engine, p
 			if err != nil {
 				return nil, err
 			}
-			file := node.File{Path: "/etc/kubernetes/admin.conf", Mode: 0o600, Data: admin}
+			file := node.File{Path: "/etc/kubernetes/admin.conf", Mode: 0o600, Data: inNode}
 			if err := node.New(eng, id).WriteFiles(ctx, []node.File{file}, w.now); err != nil {
 				return nil, err
 			}
@@ -245,11 +252,8 @@ func (w *world) created(ctx context.Context, cancel func(), eng engine.Engine, p
 	if err := step.Run(ctx, o.Reporter, steps, step.Options{}); err != nil {
 		return nil, err
 	}
-	path := o.Kubeconfig
-	if path == "" {
-		path = o.Env("KUBECONFIG")
-	}
-	return &cluster.Created{Kubeconfig: path, Context: p.Admin.Context}, kube.MergeKubeconfig(ctx, path, admin)
+	file := cmp.Or(o.Kubeconfig, o.Env("KUBECONFIG"))
+	return &cluster.Created{Kubeconfig: file, Context: p.Admin.Context}, kube.MergeKubeconfig(ctx, file, admin)
 }
 
 // built stands for nodeimage.Build: it writes a small archive with the labels

@@ -138,10 +138,12 @@ func (a *app) printNodes(format ui.Format, nodes []cluster.Node) error {
 
 func (a *app) getKubeconfig() *cobra.Command {
 	var output, givenName string
+	var internal bool
 	cmd := &cobra.Command{
 		Use: "kubeconfig [NAME]", Short: "Print the kubeconfig of a cluster, for use on this host",
-		Example: "  rk get kubeconfig demo > demo.kubeconfig",
-		Args:    usage(oneName),
+		Example: `  rk get kubeconfig demo > demo.kubeconfig
+  rk get kubeconfig demo --internal`,
+		Args: usage(oneName),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			format, err := ui.ParseFormat(output, documentFormats...)
 			if err != nil {
@@ -151,13 +153,7 @@ func (a *app) getKubeconfig() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			data, err := withEngines(cmd.Context(), a, func(ctx context.Context, e engines) ([]byte, error) {
-				eng, _, err := e.holding(ctx, name)
-				if err != nil {
-					return nil, err
-				}
-				return cluster.AdminKubeconfig(ctx, eng, name)
-			})
+			data, err := a.kubeconfig(cmd.Context(), name, internal)
 			if err != nil {
 				return err
 			}
@@ -176,7 +172,26 @@ func (a *app) getKubeconfig() *cobra.Command {
 	outputFlag(cmd, &output, documentFormats...)
 	nameFlag(cmd, &givenName, "name of the cluster")
 	completeFlag(cmd, "name", a.completeNames)
+	internalFlag(cmd, &internal)
 	return cmd
+}
+
+func internalFlag(cmd *cobra.Command, internal *bool) {
+	cmd.Flags().BoolVar(internal, "internal", false, "the API's address in the network of the cluster, for containers in it")
+}
+
+// kubeconfig reads the kubeconfig of a cluster.
+func (a *app) kubeconfig(ctx context.Context, name string, internal bool) ([]byte, error) {
+	return withEngines(ctx, a, func(ctx context.Context, e engines) ([]byte, error) {
+		eng, _, err := e.holding(ctx, name)
+		switch {
+		case err != nil:
+			return nil, err
+		case internal:
+			return cluster.InternalKubeconfig(ctx, eng, name)
+		}
+		return cluster.AdminKubeconfig(ctx, eng, name)
+	})
 }
 
 // age is how long ago t was, as kubectl writes it: "45s", "12m", "3h", "2d".

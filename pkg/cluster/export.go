@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -88,6 +89,10 @@ func ExportLogs(ctx context.Context, eng engine.Engine, name string, o ExportOpt
 	err = step.Run(ctx, o.Reporter, steps, step.Options{})
 	if err == nil {
 		err = x.noteMissing()
+	}
+	var own *fs.PathError // of the folder
+	if errors.As(err, &own) && !full(err) {
+		return nil, err
 	}
 	if err != nil {
 		return nil, engineError(err)
