@@ -9,8 +9,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -61,8 +63,9 @@ type app struct {
 	Deps
 	terminal
 	verbose  bool
-	progress string // --progress
-	engine   string // --engine
+	progress string      // --progress
+	engine   string      // --engine
+	streams  atomic.Bool // a program of a node has the terminal: there is nothing to clean up
 }
 
 // New returns the command rk. Its errors hold a problem.Problem with the exit code; [Run] prints them.
@@ -86,6 +89,10 @@ func Run(ctx context.Context, d Deps, args []string) (exit int) {
 	a.endProgress() // a panic may have left it running
 	if !stop() {
 		<-told
+	}
+	var ended *exitError
+	if errors.As(err, &ended) {
+		return ended.code
 	}
 	a.printError(err)
 	return problem.ExitCode(err)
@@ -158,7 +165,7 @@ container engine. No root is needed, and nothing runs beside the clusters.
 	}
 	choices(cmd, "engine", connect.Names...)
 	choices(cmd, "progress", "auto", "tty", "plain", "json", "quiet")
-	cmd.AddCommand(a.create(), a.delete(), a.get(), a.load(), a.export(), a.build(), a.doctor(), a.version(), a.explain())
+	cmd.AddCommand(a.create(), a.delete(), a.get(), a.load(), a.export(), a.exec(), a.logs(), a.status(), a.build(), a.doctor(), a.version(), a.explain())
 	return cmd
 }
 

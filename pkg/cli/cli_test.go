@@ -115,6 +115,7 @@ type world struct {
 func newWorld() *world {
 	w := &world{engine: enginetest.NewFake(), nodes: &nodetest.Nodes{}, now: time.Date(2026, 1, 1, 0, 10, 0, 0, time.UTC)}
 	w.engine.ExecFunc = w.nodes.Exec
+	w.nodes.Run = nodeProgram
 	return w
 }
 

@@ -166,6 +166,35 @@ func (e engines) named(name string) *connect.Connection {
 	return e.all[i] // clusters have their engine's name from there
 }
 
+// nodeNamed returns a node and the engine that has it, or problem.NodeNotFound.
+func (e engines) nodeNamed(ctx context.Context, name string) (*connect.Connection, cluster.Node, error) {
+	clusters, err := e.clusters(ctx)
+	if err != nil {
+		return nil, cluster.Node{}, err
+	}
+	var found []cluster.Node
+	var on, names []string
+	for _, c := range clusters {
+		for _, n := range c.Nodes {
+			names = append(names, n.Name)
+			if n.Name == name {
+				found, on = append(found, n), append(on, c.Engine)
+			}
+		}
+	}
+	switch {
+	case len(found) == 1 && len(e.all) == 1:
+		return e.all[0], found[0], nil
+	case len(found) == 1:
+		return e.named(on[0]), found[0], nil
+	case len(found) > 1:
+		return nil, cluster.Node{}, problem.InvalidUsage.With("Say which one is meant with --engine.").Wrapf("%q is the name of a node on each of the engines", name)
+	case len(names) == 0:
+		return nil, cluster.Node{}, problem.NodeNotFound.Wrapf("%q; there are no nodes", name)
+	}
+	return nil, cluster.Node{}, problem.NodeNotFound.Wrapf("%q; there are: %s", name, strings.Join(names, ", "))
+}
+
 // checkNew refuses a name that is in use on any engine: the kubeconfig, which
 // they share, has room for one.
 func (e engines) checkNew(ctx context.Context, name string) error {

@@ -13,11 +13,12 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/rootless-kubernetes/rk/pkg/cluster"
+	"github.com/rootless-kubernetes/rk/pkg/plan"
 	"github.com/rootless-kubernetes/rk/pkg/ui"
 )
 
 func (a *app) get() *cobra.Command {
-	return group("get", "Show clusters, nodes, or a kubeconfig", a.getClusters(), a.getNodes(), a.getKubeconfig())
+	return group("get", "Show clusters, nodes, images, or a kubeconfig", a.getClusters(), a.getNodes(), a.getImages(), a.getKubeconfig())
 }
 
 var (
@@ -76,6 +77,7 @@ func (a *app) printClusters(format ui.Format, clusters []cluster.Cluster) error 
 
 func (a *app) getNodes() *cobra.Command {
 	var output, givenName string
+	var all bool
 	cmd := &cobra.Command{
 		Use: "nodes [NAME]", Aliases: []string{"node"}, Short: "List the nodes of a cluster, or of all clusters",
 		Args: usage(oneName),
@@ -84,9 +86,15 @@ func (a *app) getNodes() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if all && (len(args) > 0 || cmd.Flags().Changed("name")) {
+				return usageErrorf(cmd, "--all-clusters and the name of one contradict each other")
+			}
 			name, err := a.clusterName(cmd, args, givenName)
 			if err != nil {
 				return err
+			}
+			if all {
+				name = ""
 			}
 			nodes, err := withEngines(cmd.Context(), a, func(ctx context.Context, e engines) ([]cluster.Node, error) {
 				return e.nodesOf(ctx, name)
@@ -99,6 +107,7 @@ func (a *app) getNodes() *cobra.Command {
 		ValidArgsFunction: a.completeNames,
 	}
 	outputFlag(cmd, &output, listFormats...)
+	cmd.Flags().BoolVarP(&all, "all-clusters", "A", false, "the nodes of all clusters: the default, unless $"+envClusterName+" is set")
 	cmd.Flags().StringVarP(&givenName, "name", "n", "", "only the nodes of this cluster (default $"+envClusterName+")")
 	completeFlag(cmd, "name", a.completeNames)
 	return cmd
@@ -145,7 +154,7 @@ func (a *app) getKubeconfig() *cobra.Command {
   rk get kubeconfig demo --internal`,
 		Args: usage(oneName),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			format, err := ui.ParseFormat(output, documentFormats...)
+			format, err := ui.ParseFormat(output, listFormats...)
 			if err != nil {
 				return err
 			}
@@ -157,9 +166,14 @@ func (a *app) getKubeconfig() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if format != ui.FormatJSON {
+			switch format {
+			case ui.FormatName: // the context
+				_, err = fmt.Fprintln(a.Out, plan.ContextName(name))
+				return err
+			case ui.FormatTable, ui.FormatWide, ui.FormatYAML:
 				_, err = a.Out.Write(data)
 				return err
+			case ui.FormatJSON:
 			}
 			var doc any
 			if err := yaml.Unmarshal(data, &doc); err != nil {
@@ -169,7 +183,7 @@ func (a *app) getKubeconfig() *cobra.Command {
 		},
 		ValidArgsFunction: a.completeNames,
 	}
-	outputFlag(cmd, &output, documentFormats...)
+	outputFlag(cmd, &output, listFormats...)
 	nameFlag(cmd, &givenName, "name of the cluster")
 	completeFlag(cmd, "name", a.completeNames)
 	internalFlag(cmd, &internal)

@@ -8,11 +8,16 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
+	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/rootless-kubernetes/rk/pkg/engine"
 )
 
 // cmdApp makes an image, in the format of `docker save`.
@@ -64,4 +69,44 @@ func cmdImages(ts *testscript.TestScript, _ bool, args []string) {
 	for _, l := range slices.Sorted(slices.Values(lines)) {
 		printf(ts, "%s\n", l)
 	}
+}
+
+// nodeProgram is what nodes have beside containerd: some programs that tests
+// look at, and journalctl.
+func nodeProgram(_ context.Context, node string, p engine.Process) (exit int, ok bool) {
+	say := func(w io.Writer, text string) {
+		_, err := io.WriteString(w, text)
+		if err != nil {
+			exit = 1
+		}
+	}
+	switch p.Argv[0] {
+	case "echo":
+		say(p.Stdout, strings.Join(p.Argv[1:], " ")+"\n")
+	case "complain":
+		say(p.Stderr, strings.Join(p.Argv[1:], " ")+"\n")
+	case "exit":
+		n, err := strconv.Atoi(p.Argv[1])
+		if err != nil {
+			return 2, true
+		}
+		return n, true
+	case "cat":
+		_, err := io.Copy(p.Stdout, p.Stdin)
+		if err != nil {
+			return 1, true
+		}
+	case "about":
+		say(p.Stdout, fmt.Sprintf("user %q, folder %q, terminal %t\n", p.User, p.Dir, p.TTY != nil))
+	case "journalctl":
+		say(p.Stdout, node+" says: "+strings.Join(p.Argv[1:], " ")+"\n")
+	case "sh":
+		if !strings.HasPrefix(p.Argv[2], "du ") {
+			return 0, false
+		}
+		say(p.Stdout, "2000\n7\n")
+	default:
+		return 0, false
+	}
+	return exit, true
 }

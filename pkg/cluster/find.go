@@ -67,7 +67,7 @@ func List(ctx context.Context, eng engine.Engine) ([]Cluster, error) {
 
 func (c *Cluster) add(n engine.Container) {
 	role := n.Labels[plan.LabelRole]
-	info := Node{Name: n.Name, Cluster: c.Name, Role: role, State: n.State, Image: n.Image}
+	info := Node{Name: n.Name, Cluster: c.Name, Role: role, State: n.State, Image: n.Image, Ports: n.Ports}
 	if n.IP.IsValid() {
 		info.IP = n.IP.String()
 	}

@@ -245,6 +245,11 @@ var (
 		Summary: "containerd in a node did not take the image",
 		Advice:  "Its own message is above. 'rk exec NODE -- journalctl -u containerd' tells more.",
 	}
+	ClusterUnhealthy = &Problem{
+		Code: "RK514", Exit: ExitFailure,
+		Summary: "the cluster is not healthy",
+		Advice:  "What is wrong is listed above. 'rk logs CLUSTER' shows the journals of the nodes, 'rk export logs CLUSTER' collects everything.",
+	}
 )
 
 // RK6xx: the kubeconfig.
@@ -283,6 +288,6 @@ var catalogue = slices.Concat([]*Problem{
 	BuildFailed, ChecksumMismatch, ImageArch, PullFailed, ImageNotFound, ImagePlatform,
 	InvalidUsage, InvalidConfig, InvalidName, ClusterExists, ClusterNotFound, ConfigUnreadable,
 	NodeExited, APINotServing, NodesNotReady, AddonNotAvailable, AddonRejected, LeftOver, Interrupted,
-	NodeNotFound, NodeNotRunning, ImportFailed,
+	NodeNotFound, NodeNotRunning, ImportFailed, ClusterUnhealthy,
 	KubeconfigUnreadable, KubeconfigLocked, KubeconfigUnwritable,
 }, checks, []*Problem{Internal})
