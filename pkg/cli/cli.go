@@ -149,6 +149,7 @@ container engine. No root is needed, and nothing runs beside the clusters.
 		Args:          usage(noCommand),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	cmd.CompletionOptions.DisableDefaultCmd = true
 	cmd.SetIn(a.In)
 	cmd.SetOut(a.Out)
 	cmd.SetErr(a.Err)
@@ -165,7 +166,7 @@ container engine. No root is needed, and nothing runs beside the clusters.
 	}
 	choices(cmd, "engine", connect.Names...)
 	choices(cmd, "progress", "auto", "tty", "plain", "json", "quiet")
-	cmd.AddCommand(a.create(), a.delete(), a.get(), a.load(), a.export(), a.exec(), a.logs(), a.status(), a.build(), a.doctor(), a.version(), a.explain())
+	cmd.AddCommand(a.create(), a.delete(), a.get(), a.load(), a.export(), a.exec(), a.logs(), a.status(), a.build(), a.doctor(), a.version(), a.explain(), a.completion(), a.man())
 	return cmd
 }
 

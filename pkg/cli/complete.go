@@ -5,6 +5,9 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -13,11 +16,11 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/cluster"
 )
 
-// completion completes arguments, or the value of a flag.
-type completion = func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective)
+// completer completes arguments, or the value of a flag.
+type completer = func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective)
 
 // completeFlag registers what completes the value of a flag.
-func completeFlag(cmd *cobra.Command, flag string, c completion) {
+func completeFlag(cmd *cobra.Command, flag string, c completer) {
 	mustMark(cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 		return c(cmd, nil, toComplete) // arguments do not matter for a flag
 	}))
@@ -141,4 +144,46 @@ func completing[T any](cmd *cobra.Command, a *app, f func(context.Context, engin
 	}
 	result, err := f(cmd.Context(), engines{all, unusable})
 	return result, errors.Join(err, closeAll(all))
+}
+
+// shells are those that completion scripts are made for.
+var shells = map[string]func(root *cobra.Command, w io.Writer, descriptions bool) error{
+	"bash": func(root *cobra.Command, w io.Writer, d bool) error { return root.GenBashCompletionV2(w, d) },
+	"zsh": func(root *cobra.Command, w io.Writer, d bool) error {
+		if d {
+			return root.GenZshCompletion(w)
+		}
+		return root.GenZshCompletionNoDesc(w)
+	},
+	"fish": func(root *cobra.Command, w io.Writer, d bool) error { return root.GenFishCompletion(w, d) },
+	"powershell": func(root *cobra.Command, w io.Writer, d bool) error {
+		if d {
+			return root.GenPowerShellCompletionWithDesc(w)
+		}
+		return root.GenPowerShellCompletion(w)
+	},
+}
+
+// completion replaces cobra's own command, which takes a shell that it does not know for a success.
+func (a *app) completion() *cobra.Command {
+	names := slices.Sorted(maps.Keys(shells))
+	var plain bool
+	cmd := &cobra.Command{
+		Use: "completion bash|zsh|fish|powershell", Short: "Print a completion script for a shell",
+		Long: `Print a script that completes commands, flags and their values, and the names of
+clusters, nodes and images in a shell.`,
+		Example: `  source <(rk completion bash)
+  rk completion zsh >"${fpath[1]}/_rk"
+  rk completion fish >~/.config/fish/completions/rk.fish`,
+		ValidArgs: names,
+		Args: usage(func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 || shells[args[0]] == nil {
+				return fmt.Errorf("the name of a shell is expected: %s", strings.Join(names, ", "))
+			}
+			return nil
+		}),
+		RunE: func(cmd *cobra.Command, args []string) error { return shells[args[0]](cmd.Root(), a.Out, !plain) },
+	}
+	cmd.Flags().BoolVar(&plain, "no-descriptions", false, "complete without explanations")
+	return cmd
 }
