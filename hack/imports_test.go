@@ -34,11 +34,11 @@ var layers = map[string][]string{
 	"cmd/rk": {"pkg/cli", "pkg/problem"},
 
 	"pkg/cli": {
-		"docs", "images", "pkg/cluster", "pkg/config", "pkg/engine", "pkg/engine/connect", "pkg/imagearchive", "pkg/kube", "pkg/nodeimage", "pkg/nodeimage/part",
+		"docs", "images", "pkg/cluster", "pkg/config", "pkg/engine", "pkg/engine/connect", "pkg/imagearchive", "pkg/kindcompat", "pkg/kube", "pkg/nodeimage", "pkg/nodeimage/part",
 		"pkg/plan", "pkg/preflight", "pkg/problem", "pkg/step", "pkg/ui",
 	},
 	"pkg/cluster":    {"pkg/config", "pkg/engine", "pkg/group", "pkg/imagearchive", "pkg/kube", "pkg/node", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/redact", "pkg/step"},
-	"pkg/kindcompat": {"pkg/config", "pkg/engine", "pkg/node", "pkg/problem"},
+	"pkg/kindcompat": {"pkg/config", "pkg/engine", "pkg/group", "pkg/plan", "pkg/problem"},
 	"pkg/kube":       {"pkg/group", "pkg/problem"},
 
 	"pkg/imagearchive": {"pkg/problem"},

@@ -21,6 +21,7 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/config"
 	"github.com/rootless-kubernetes/rk/pkg/engine"
 	"github.com/rootless-kubernetes/rk/pkg/engine/connect"
+	"github.com/rootless-kubernetes/rk/pkg/kindcompat"
 	"github.com/rootless-kubernetes/rk/pkg/nodeimage"
 	"github.com/rootless-kubernetes/rk/pkg/plan"
 	"github.com/rootless-kubernetes/rk/pkg/preflight"
@@ -48,6 +49,8 @@ type Deps struct {
 	Create func(ctx context.Context, eng engine.Engine, p *plan.Plan, o cluster.CreateOptions) (*cluster.Created, error)
 	// Build builds a node image: nodeimage.Build.
 	Build func(ctx context.Context, o BuildOptions) (*nodeimage.Result, error)
+	// KindClusters lists kind's own clusters on an engine: kindcompat.Clusters.
+	KindClusters func(ctx context.Context, engineName string) ([]kindcompat.Cluster, error)
 	// Now is the clock: time.Now.
 	Now func() time.Time
 }
@@ -126,6 +129,9 @@ func newApp(d Deps) *app {
 	}
 	if a.Build == nil {
 		a.Build = build
+	}
+	if a.KindClusters == nil {
+		a.KindClusters = kindcompat.Clusters
 	}
 	if a.Now == nil {
 		a.Now = time.Now

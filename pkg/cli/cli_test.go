@@ -36,6 +36,7 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/engine"
 	"github.com/rootless-kubernetes/rk/pkg/engine/connect"
 	"github.com/rootless-kubernetes/rk/pkg/engine/enginetest"
+	"github.com/rootless-kubernetes/rk/pkg/kindcompat"
 	"github.com/rootless-kubernetes/rk/pkg/kube"
 	"github.com/rootless-kubernetes/rk/pkg/node"
 	"github.com/rootless-kubernetes/rk/pkg/node/nodetest"
@@ -58,6 +59,7 @@ var update = flag.Bool("update", false, "rewrite the goldens in the scripts")
 //	input FILE          standard input of the next rk
 //	app REF LAYER…      puts an image with these layers into the engine, or writes
 //	                    an archive of it, if REF begins with FILE.tar:
+//	kind-cluster NAME   makes a cluster of kind's with one node; "fails" makes kind fail
 //	images NODE         prints the images that were loaded into a node
 //	archive FILE REF VERSION [ARCH]   writes an archive of a node image
 //	image REF [VERSION] puts a node image into the engine, a plain one without a version
@@ -92,7 +94,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"rk": cmdRK, "exit": cmdExit, "input": cmdInput, "archive": cmdArchive, "image": cmdImage, "remote": cmdRemote,
 			"engine-fails": cmdEngineFails, "create-fails": cmdCreateFails, "calls": cmdCalls, "leftovers": cmdLeftovers, "outline": cmdOutline,
-			"json-lines": cmdJSONLines, "app": cmdApp, "images": cmdImages,
+			"json-lines": cmdJSONLines, "app": cmdApp, "images": cmdImages, "kind-cluster": cmdKindCluster,
 		},
 	})
 }
@@ -107,6 +109,8 @@ type world struct {
 	input  string
 	exit   int
 	create string // what the next creation does
+	kind   []kindcompat.Cluster
+	broken bool // kind fails
 	now    time.Time
 
 	machine cli.Machine
@@ -133,7 +137,13 @@ func (w *world) deps(ctx context.Context, cancel func(), ts *testscript.TestScri
 		DialAll: func(context.Context) ([]*connect.Connection, []*connect.Unusable, error) {
 			return []*connect.Connection{{Engine: kept{w.engine}, Name: connect.Podman}}, nil, w.dial
 		},
-		Now:     func() time.Time { return w.now },
+		Now: func() time.Time { return w.now },
+		KindClusters: func(context.Context, string) ([]kindcompat.Cluster, error) {
+			if w.broken {
+				return nil, errors.New("kind is unwell")
+			}
+			return w.kind, nil
+		},
 		Machine: w.machine,
 		Gather: func(ctx context.Context, eng preflight.Engine, c config.Cluster, image plan.ImageFacts) (plan.Facts, error) {
 			facts, err := preflight.Gather(ctx, eng, c, image)
@@ -439,4 +449,19 @@ func tarOf(files map[string][]byte) []byte {
 		panic(err)
 	}
 	return b.Bytes()
+}
+
+func cmdKindCluster(ts *testscript.TestScript, _ bool, args []string) {
+	w := in(ts)
+	if args[0] == "fails" {
+		w.broken = true
+		return
+	}
+	node := args[0] + "-control-plane"
+	w.kind = append(w.kind, kindcompat.Cluster{Name: args[0], Provider: "podman", Nodes: []string{node}})
+	w.engine.AddImage("kindest/node", engine.Image{})
+	_, err := w.engine.CreateContainer(context.Background(), engine.ContainerSpec{
+		Name: node, Image: "kindest/node", Labels: map[string]string{"io.x-k8s.kind.cluster": args[0]},
+	})
+	ts.Check(err)
 }

@@ -52,7 +52,7 @@ if the engine does not have it.`,
 			}
 			return a.withCheckedEngines(cmd, c, f, func(ctx context.Context, e engines, checked preflight.Facts) error {
 				// Before anything is built or loaded for it; cluster.Create looks again.
-				if err := e.checkNew(ctx, c.Name); err != nil {
+				if err := a.checkNewName(ctx, e, c.Name); err != nil {
 					return err
 				}
 				a.noteEngine(e.all[0])

@@ -38,13 +38,19 @@ func outputFlag(cmd *cobra.Command, output *string, formats ...ui.Format) {
 
 func (a *app) getClusters() *cobra.Command {
 	var output string
+	var ofKind bool
 	cmd := &cobra.Command{
 		Use: "clusters", Aliases: []string{"cluster"}, Short: "List the clusters of this user",
+		Example: `  rk get clusters -o wide
+  rk get clusters --kind`,
 		Args: usage(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			format, err := ui.ParseFormat(output, listFormats...)
 			if err != nil {
 				return err
+			}
+			if ofKind {
+				return a.getKindClusters(cmd.Context(), format)
 			}
 			clusters, err := withEngines(cmd.Context(), a, listAll)
 			if err != nil {
@@ -54,6 +60,7 @@ func (a *app) getClusters() *cobra.Command {
 		},
 	}
 	outputFlag(cmd, &output, listFormats...)
+	cmd.Flags().BoolVar(&ofKind, "kind", false, "list kind's clusters on the same engines instead")
 	return cmd
 }
 
