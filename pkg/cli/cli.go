@@ -26,6 +26,7 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/plan"
 	"github.com/rootless-kubernetes/rk/pkg/preflight"
 	"github.com/rootless-kubernetes/rk/pkg/problem"
+	"github.com/rootless-kubernetes/rk/pkg/ui"
 )
 
 // Deps is what the command line takes from outside. In, Out, Err and Env are
@@ -67,6 +68,7 @@ type app struct {
 	terminal
 	verbose  bool
 	progress string      // --progress
+	quiet    bool        // --quiet
 	engine   string      // --engine
 	streams  atomic.Bool // a program of a node has the terminal: there is nothing to clean up
 }
@@ -163,10 +165,17 @@ container engine. No root is needed, and nothing runs beside the clusters.
 	flags := cmd.PersistentFlags()
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more: causes in full, and where the time went")
 	flags.StringVar(&a.progress, "progress", "auto", "how progress is shown on standard error: auto, tty, plain, json or quiet")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "the same as --progress quiet: warnings, errors and results only")
 	flags.StringVar(&a.engine, "engine", "", "container engine: auto, podman or docker (default $RK_ENGINE, else auto)")
 	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if err := oneOf(cmd, "engine", a.engine, connect.Names...); a.engine != "" && err != nil {
 			return err
+		}
+		if a.quiet {
+			if cmd.Flags().Changed("progress") && a.progress != string(ui.Quiet) {
+				return usageErrorf(cmd, "--quiet and --progress %s contradict each other", a.progress)
+			}
+			a.progress = string(ui.Quiet)
 		}
 		return a.setProgress()
 	}

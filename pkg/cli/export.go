@@ -20,6 +20,7 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/kube"
 	"github.com/rootless-kubernetes/rk/pkg/plan"
 	"github.com/rootless-kubernetes/rk/pkg/preflight"
+	"github.com/rootless-kubernetes/rk/pkg/problem"
 )
 
 func (a *app) export() *cobra.Command {
@@ -137,6 +138,9 @@ func (a *app) runExportLogs(cmd *cobra.Command, args []string, f exportFlags) (e
 		defer done()
 		return cluster.ExportLogs(ctx, eng, name, cluster.ExportOptions{Reporter: rep, Dir: dir, Files: a.ownFiles(ctx)})
 	})
+	if p, ok := problem.Of(err); ok && errors.Is(err, problem.ClusterNotFound) && len(args) == 1 && dir == base {
+		return p.Withf("'rk get clusters' lists the clusters. If a folder is meant, write ./%[1]s, or name the cluster: --name CLUSTER %[1]s.", args[0])
+	}
 	if err != nil {
 		return err
 	}
