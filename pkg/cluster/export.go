@@ -71,7 +71,7 @@ func ExportLogs(ctx context.Context, eng engine.Engine, name string, o ExportOpt
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
+	defer root.Close() //nolint:errcheck // files are closed one by one
 	x := &export{engine: eng, root: root}
 	nodes := make([]step.Step, len(c.Nodes))
 	for i, n := range c.Nodes {

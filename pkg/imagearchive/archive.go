@@ -52,7 +52,7 @@ func Open(file string) (*Archive, error) {
 		return nil, unreadable(file, err)
 	}
 	if compression(magic) != "" {
-		defer f.Close()
+		defer f.Close() //nolint:errcheck // only read
 		return Read(file, f)
 	}
 	return index(file, f)

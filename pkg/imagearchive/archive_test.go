@@ -335,7 +335,7 @@ func TestBroken(t *testing.T) {
 	}
 	for what, data := range map[string][]byte{
 		"cut off": good[:len(good)/2], "no tar": []byte(strings.Repeat("text", 1000)), "empty": nil, "zstd": []byte("\x28\xb5\x2f\xfdxxxxx"),
-		"bad gzip": []byte("\x1f\x8bxxxxxxxxxxxxxxxx"), "other tar": other.Bytes(), "damaged manifest": bytes.Replace(good, []byte(`"schemaVersion":2`), []byte(`"schemaVersion":3`), -1),
+		"bad gzip": []byte("\x1f\x8bxxxxxxxxxxxxxxxx"), "other tar": other.Bytes(), "damaged manifest": bytes.ReplaceAll(good, []byte(`"schemaVersion":2`), []byte(`"schemaVersion":3`)),
 	} {
 		a, err := imagearchive.Open(write(t, data))
 		if err == nil {

@@ -119,7 +119,7 @@ const versionFile = "/kind/version"
 // Run runs the command and returns a [exec.RunError] if it does not succeed.
 func (c *command) Run() error {
 	if version := c.node.container.Labels[plan.LabelKubernetesVersion]; version != "" && slices.Equal(c.process.Argv, []string{"cat", versionFile}) {
-		_, err := io.WriteString(cmp.Or(c.process.Stdout, io.Writer(io.Discard)), version+"\n")
+		_, err := io.WriteString(cmp.Or(c.process.Stdout, io.Discard), version+"\n")
 		return err
 	}
 	var output output

@@ -53,7 +53,7 @@ func runLoad(ctx context.Context, h *testhost.Host, rounds int) (err error) {
 		}
 		c.seen = append(c.seen, seen)
 	}
-	fmt.Fprintln(os.Stdout)
+	_, _ = fmt.Fprintln(os.Stdout)
 	table(os.Stdout, "the full import", []*benchCase{c})
 	_, err = h.User(ctx, hostBin+"/rk delete cluster bench --progress quiet")
 	return err
