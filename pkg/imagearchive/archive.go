@@ -93,7 +93,7 @@ func Read(name string, stream io.Reader) (_ *Archive, err error) {
 	default:
 		return nil, problem.ArchiveUnreadable.Withf("Unpack it first, for example with '%s -d'.", kind).Wrapf("%s is compressed with %s", name, kind)
 	}
-	f, err := os.CreateTemp("", "rk-image-*.tar")
+	f, err := tempFile()
 	if err != nil {
 		return nil, full(err)
 	}
@@ -116,6 +116,27 @@ func Read(name string, stream io.Reader) (_ *Archive, err error) {
 		return nil, err
 	}
 	return index(name, f)
+}
+
+// largeTemp is where temporary files go that may be large: /tmp is in memory on
+// many distributions (Debian 13, Fedora), and this is not (file-hierarchy(7)).
+const largeTemp = "/var/tmp"
+
+// tempDir is the folder for an archive: $TMPDIR wins.
+func tempDir() string {
+	if os.Getenv("TMPDIR") != "" {
+		return os.TempDir()
+	}
+	return largeTemp
+}
+
+func tempFile() (*os.File, error) {
+	const pattern = "rk-image-*.tar"
+	f, err := os.CreateTemp(tempDir(), pattern)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+		return os.CreateTemp("", pattern)
+	}
+	return f, err
 }
 
 // Close closes the archive's file.
@@ -259,5 +280,5 @@ func full(err error) error {
 		return err
 	}
 	return problem.DiskFull.
-		Withf("An archive is kept in %s while it is loaded. Free space there, or name a folder on another disk with TMPDIR.", os.TempDir()).Wrap(err)
+		Withf("An archive is kept in %s while it is loaded. Free space there, or name a folder on another disk with TMPDIR.", tempDir()).Wrap(err)
 }

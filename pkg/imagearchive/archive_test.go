@@ -31,7 +31,7 @@ import (
 )
 
 // layer is a layer with one file; its content decides about its digests.
-func layer(t *testing.T, content string, o ...tarball.LayerOption) v1.Layer {
+func layer(t testing.TB, content string, o ...tarball.LayerOption) v1.Layer {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -49,7 +49,7 @@ func layer(t *testing.T, content string, o ...tarball.LayerOption) v1.Layer {
 func second(_ int, err error) error { return err }
 
 // image is an image for an architecture with a layer for each content.
-func image(t *testing.T, arch string, contents ...string) v1.Image {
+func image(t testing.TB, arch string, contents ...string) v1.Image {
 	t.Helper()
 	img, err := mutate.ConfigFile(mutate.MediaType(empty.Image, types.OCIManifestSchema1), &v1.ConfigFile{
 		Architecture: arch, OS: "linux", RootFS: v1.RootFS{Type: "layers"},
@@ -76,7 +76,7 @@ func id(t *testing.T, img v1.Image) string {
 }
 
 // docker writes images as `docker save` does, with layers as they are in an engine's store: not compressed.
-func docker(t *testing.T, images map[string]v1.Image) string {
+func docker(t testing.TB, images map[string]v1.Image) string {
 	t.Helper()
 	refs := map[name.Reference]v1.Image{}
 	for n, img := range images {
@@ -94,7 +94,7 @@ func docker(t *testing.T, images map[string]v1.Image) string {
 }
 
 // oci makes a layout of an index for two architectures, with an attestation, and a name.
-func oci(t *testing.T, annotations map[string]string, images ...v1.Image) string {
+func oci(t testing.TB, annotations map[string]string, images ...v1.Image) string {
 	t.Helper()
 	dir := t.TempDir()
 	p, err := layout.Write(dir, empty.Index)
@@ -121,7 +121,7 @@ func oci(t *testing.T, annotations map[string]string, images ...v1.Image) string
 }
 
 // packed is a folder as a tar archive.
-func packed(t *testing.T, dir string) string {
+func packed(t testing.TB, dir string) string {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -131,7 +131,7 @@ func packed(t *testing.T, dir string) string {
 	return write(t, b.Bytes())
 }
 
-func write(t *testing.T, data []byte) string {
+func write(t testing.TB, data []byte) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "image.tar")
 	if err := os.WriteFile(file, data, 0o600); err != nil {

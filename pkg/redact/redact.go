@@ -43,8 +43,11 @@ var (
 	schemeRe    = regexp.MustCompile(`(?i)\b(bearer|basic)([ \t]+)[A-Za-z0-9+/=._~-]{6,}`)
 	userInfoRe  = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^\s/@"'\\]+@`)
 	// A name that ends in a word for a secret, what separates it from its value,
-	// and the value: of YAML, JSON (also within a string), the environment, flags.
-	pairRe = regexp.MustCompile(`(?i)(` + secretName + `\\*["']?(?:[ \t]*[:=][ \t]*|[ \t]+(?:--)?))("(?:[^"\\]|\\.)*"|\\+"[^"]*"|'[^']*'|[^\s"',;}\]\\]+)`)
+	// and the value: of YAML, JSON (also within a string), the environment, and flags.
+	pairRe = regexp.MustCompile(`(?i)(` + secretName + `\\*["']?[ \t]*[:=][ \t]*|-` + secretName + `[ \t]+(?:--[ \t]+)?)` +
+		`("(?:[^"\\]|\\.)*"|\\+"[^"]*"|'[^']*'|[^\s"',;}\]\\]+)`)
+	// A value that is a further name.
+	nestedRe = regexp.MustCompile(`(?i)` + secretName + `\\*["']?[:=]`)
 	// The environment of a container in Kubernetes: name and value are two
 	// fields, in YAML on two lines.
 	envNameRe  = regexp.MustCompile(`(?i)^[ \t-]*["']?name["']?:[ \t]*["']?` + secretName + `["']?,?[ \t\r]*$`)
@@ -52,7 +55,6 @@ var (
 	envPairRe  = regexp.MustCompile(`(?i)(\\*"name\\*"[ \t]*:[ \t]*\\*"` + secretName + `\\*"[ \t]*,[ \t]*\\*"value\\*"[ \t]*:[ \t]*)("(?:[^"\\]|\\.)*"|\\+"[^"]*")`)
 	// A secret whose value is a block scalar of YAML: the lines below that are indented.
 	blockRe = regexp.MustCompile(`(?i)^([ \t-]*)["']?(?:` + secretName + `)["']?:[ \t]*[|>][0-9+-]*[ \t\r]*$`)
-	flagRe  = regexp.MustCompile(`(?i)--?[\w-]*$`)
 )
 
 // hints are in every name that pairRe finds: to look for them is much faster.
@@ -176,30 +178,27 @@ func pairs(line []byte) []byte {
 		return line
 	}
 	var out []byte
-	last := 0
-	for _, m := range pairRe.FindAllSubmatchIndex(line, -1) {
-		name, value := line[m[2]:m[3]], line[m[4]:m[5]]
+	for {
+		m := pairRe.FindSubmatchIndex(line)
+		if m == nil {
+			return append(out, line...)
+		}
+		value := line[m[4]:m[5]]
+		out = append(out, line[:m[4]]...)
 		switch string(bytes.Trim(value, `\"'`)) {
 		case "", "true", "false", "null", "{", "[", "|", "{}", "[]", Mark:
+			out, line = append(out, value...), line[m[5]:]
 			continue
 		}
-		// Without a sign between them, name and value are prose, but for flags.
-		if !bytes.ContainsAny(name, ":=") && !isFlag(line[:m[3]]) {
+		if value[0] != '"' && value[0] != '\'' && nestedRe.Match(value) {
+			line = line[m[4]:]
 			continue
 		}
-		out = append(out, line[last:m[4]]...)
 		quote := ""
-		if i := bytes.IndexAny(value, `"'`); i >= 0 && i < 4 && bytes.Trim(value[:i], `\`) == nil || i == 0 {
+		if i := bytes.IndexAny(value, `"'`); i == 0 || i > 0 && len(bytes.Trim(value[:i], `\`)) == 0 {
 			quote = string(value[:i+1])
 		}
 		out = append(append(append(out, quote...), Mark...), quote...)
-		last = m[5]
+		line = line[m[5]:]
 	}
-	if last == 0 {
-		return line
-	}
-	return append(out, line[last:]...)
 }
-
-// isFlag says whether what comes before a value is a flag with a space behind it.
-func isFlag(before []byte) bool { return flagRe.Match(bytes.TrimRight(before, " \t")) }
