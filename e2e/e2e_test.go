@@ -52,7 +52,7 @@ const (
 func TestTrixie(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, PodmanSocket: true})
 	conformance(t, h, podman)
-	runScenarios(t, h, podman, "one-node", "three-nodes", "kubeadm-join", "two-clusters", "nftables", "failures", "faults", "load", "export", "commands")
+	runScenarios(t, h, podman, "one-node", "three-nodes", "kubeadm-join", "two-clusters", "nftables", "private", "failures", "faults", "full-disk", "load", "export", "commands")
 }
 
 // TestBookworm has no podman.socket: rk starts an API service of its own.
@@ -112,7 +112,7 @@ func programs(t *testing.T) string {
 func TestTrixieDocker(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, Docker: &testhost.Docker{}})
 	conformance(t, h, docker)
-	runScenarios(t, h, docker, "one-node", "three-nodes", "failures", "two-engines", "load", "export", "commands")
+	runScenarios(t, h, docker, "one-node", "three-nodes", "private", "failures", "two-engines", "load", "export", "commands")
 	runIfAll(t, h, docker, "two-clusters", "nftables")
 }
 

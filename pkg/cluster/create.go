@@ -3,10 +3,10 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"maps"
 	"time"
 
@@ -362,11 +362,10 @@ func (c *creation) guarded(f func(context.Context) error) func(context.Context) 
 			return nil
 		})
 		err := group.Recovered(func() error { return f(ctx) })
-		var exited *nodeExited
 		var panicked *group.PanicError
 		switch cause := context.Cause(ctx); {
-		case err != nil && errors.As(cause, &exited):
-			err = problem.NodeExited.Wrap(exited)
+		case err != nil && (errors.Is(cause, problem.NodeExited) || errors.Is(cause, problem.DiskFull)):
+			err = cause
 		case err != nil && errors.As(cause, &panicked):
 			err = panicked
 		}
@@ -380,20 +379,17 @@ func (c *creation) guarded(f func(context.Context) error) func(context.Context) 
 // port has no events; a list costs the engine about 10 ms.
 const watchInterval = 2 * time.Second
 
-type nodeExited struct {
-	name string
-	exit int
-}
+// logTicks is at how many looks at the containers the nodes' logs are read
+// once: a full disk shows there long before a step's time is up. The shell that
+// reads them costs a node about 0.1 s, and most steps are over before the first.
+const logTicks = 5
 
-func (e *nodeExited) Error() string {
-	return fmt.Sprintf("container %s ended with exit code %d", e.name, e.exit)
-}
-
-// watchNodes returns a *nodeExited when a node's container has ended, nil when ctx ends.
+// watchNodes returns NodeExited when a node's container has ended, DiskFull
+// when a node says so, nil when ctx ends.
 func (c *creation) watchNodes(ctx context.Context) error {
-	tick := time.NewTicker(watchInterval)
+	tick := time.NewTicker(cmp.Or(c.options.watchInterval, watchInterval))
 	defer tick.Stop()
-	for {
+	for ticks := 1; ; ticks++ {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -405,8 +401,18 @@ func (c *creation) watchNodes(ctx context.Context) error {
 		}
 		for _, n := range list {
 			if n.State == engine.StateExited {
-				return &nodeExited{name: n.Name, exit: n.ExitCode}
+				return problem.NodeExited.Wrapf("container %s ended with exit code %d", n.Name, n.ExitCode)
 			}
+		}
+		if ticks%logTicks != 0 {
+			continue
+		}
+		logs, err := c.nodeLogs(ctx, list)
+		if err != nil {
+			return err
+		}
+		if host, line := hostAtFault(logs); host != nil && host.Code == problem.DiskFull.Code { // with too few files, a cluster may come up all the same
+			return host.Wrapf("%s", line)
 		}
 	}
 }
