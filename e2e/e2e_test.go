@@ -52,7 +52,13 @@ const (
 func TestTrixie(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, PodmanSocket: true})
 	conformance(t, h, podman)
-	runScenarios(t, h, podman, "one-node", "three-nodes", "kubeadm-join", "two-clusters", "nftables", "private", "failures", "faults", "full-disk", "load", "export", "commands")
+	runScenarios(t, h, podman, "one-node", "three-nodes", "kubeadm-join", "two-clusters", "nftables", "private", "failures", "faults", "load", "export", "commands")
+}
+
+// TestFullDisk has a host of its own, whose engine begins with an empty storage on a small disk.
+func TestFullDisk(t *testing.T) {
+	h := start(t, testhost.Options{Release: testhost.Trixie, PodmanSocket: true})
+	runScenarios(t, h, podman, "full-disk")
 }
 
 // TestBookworm has no podman.socket: rk starts an API service of its own.
