@@ -134,9 +134,10 @@ func (a *app) runExportLogs(cmd *cobra.Command, args []string, f exportFlags) (e
 		if err != nil {
 			return nil, err
 		}
+		files := a.ownFiles(ctx) // before there is progress: it may say something
 		rep, done := a.reporter()
 		defer done()
-		return cluster.ExportLogs(ctx, eng, name, cluster.ExportOptions{Reporter: rep, Dir: dir, Files: a.ownFiles(ctx)})
+		return cluster.ExportLogs(ctx, eng, name, cluster.ExportOptions{Reporter: rep, Dir: dir, Files: files})
 	})
 	if p, ok := problem.Of(err); ok && errors.Is(err, problem.ClusterNotFound) && len(args) == 1 && dir == base {
 		return p.Withf("'rk get clusters' lists the clusters. If a folder is meant, write ./%[1]s, or name the cluster: --name CLUSTER %[1]s.", args[0])

@@ -179,6 +179,21 @@ func (l *loading) find(ctx context.Context) (err error) {
 	return nil
 }
 
+// want adds an image; one that is wanted already, under another name, gets the
+// further names.
+func (l *loading) want(w wantedImage) {
+	at := slices.IndexFunc(l.images, func(other *wantedImage) bool { return other.id == w.id })
+	if at < 0 {
+		l.images = append(l.images, &w)
+		return
+	}
+	for _, name := range w.names {
+		if !slices.Contains(l.images[at].names, name) {
+			l.images[at].names = append(l.images[at].names, name)
+		}
+	}
+}
+
 // arch is the architecture of the nodes, which share a host.
 func (l *loading) arch() string { return l.nodes[0].store.Arch }
 
@@ -201,7 +216,7 @@ func (l *loading) fromArchive(a *imagearchive.Archive) error {
 				With("Give it one with --as NAME; pods ask for images by name.").
 				Wrapf("the image %s has no name in the archive", img.ID)
 		}
-		l.images = append(l.images, &wantedImage{id: img.ID, names: names, archive: a, content: img})
+		l.want(wantedImage{id: img.ID, names: names, archive: a, content: img})
 	}
 	if len(images) == 0 {
 		return problem.ArchiveUnreadable.With("Save an image again.").Wrapf("the archive holds no image")
@@ -244,7 +259,7 @@ func (l *loading) fromStores(ctx context.Context) error {
 			return err
 		}
 		if !slices.ContainsFunc(l.nodes, func(n *loadingNode) bool { _, ok := n.store.Find(stored.id); return !ok }) && len(stored.names) > 0 {
-			l.images = append(l.images, &wantedImage{id: stored.id, names: stored.names})
+			l.want(wantedImage{id: stored.id, names: stored.names})
 			continue
 		}
 		missing[source] = append(missing[source], stored)
@@ -326,7 +341,7 @@ func (l *loading) save(ctx context.Context, source engine.Images, stored []store
 		if len(names) == 0 {
 			return problem.InvalidUsage.With("Give it a name in the nodes with --as NAME; pods ask for images by name.").Wrapf("the image %s has no name", s.ref)
 		}
-		l.images = append(l.images, &wantedImage{id: img.ID, names: names, archive: archive, content: img})
+		l.want(wantedImage{id: img.ID, names: names, archive: archive, content: img})
 	}
 	return nil
 }

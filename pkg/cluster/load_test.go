@@ -187,6 +187,29 @@ func TestLoadNames(t *testing.T) {
 	}
 }
 
+// TestLoadTags: an image under two names is one image.
+func TestLoadTags(t *testing.T) {
+	t.Parallel()
+	img := amdImage(t, "base", "top")
+	f, c := loadable(t, map[string]v1.Image{"localhost/web:v1": img, "localhost/web:latest": img})
+	got := load(t, f, LoadOptions{Images: []string{"localhost/web:v1"}})
+	if diff := cmp.Diff([]string{"demo-control-plane: 1 new, 2 of 2 layers", "demo-worker: 1 new, 2 of 2 layers"}, got); diff != "" {
+		t.Error(diff)
+	}
+	got = load(t, f, LoadOptions{Images: []string{"localhost/web:v1", "localhost/web:latest", "localhost/web:v1"}})
+	if diff := cmp.Diff([]string{"demo-control-plane: 1 new, 0 of 0 layers", "demo-worker: 1 new, 0 of 0 layers"}, got); diff != "" {
+		t.Error(diff)
+	}
+	c.RemoveImages("demo-worker")
+	got = load(t, f, LoadOptions{Images: []string{"localhost/web:latest", "localhost/web:v1"}, Nodes: []string{"demo-worker"}})
+	if diff := cmp.Diff([]string{"demo-worker: 2 new, 0 of 2 layers"}, got); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"localhost/web:latest", "localhost/web:v1"}, c.Images("demo-worker")[imageID(t, img)]); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestLoadArchive(t *testing.T) {
 	t.Parallel()
 	f, c := loadable(t, nil)
