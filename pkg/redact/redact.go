@@ -53,6 +53,8 @@ var (
 	envNameRe  = regexp.MustCompile(`(?i)^[ \t-]*["']?name["']?:[ \t]*["']?` + secretName + `["']?,?[ \t\r]*$`)
 	envValueRe = regexp.MustCompile(`(?i)^([ \t]*["']?value["']?:[ \t]*).*$`)
 	envPairRe  = regexp.MustCompile(`(?i)(\\*"name\\*"[ \t]*:[ \t]*\\*"` + secretName + `\\*"[ \t]*,[ \t]*\\*"value\\*"[ \t]*:[ \t]*)("(?:[^"\\]|\\.)*"|\\+"[^"]*")`)
+	// The same as the kubelet logs it, when a container does not start.
+	goEnvRe = regexp.MustCompile(`(?i)(Name:` + secretName + `,\s*Value:)[^,}]*`)
 	// A secret whose value is a block scalar of YAML: the lines below that are indented.
 	blockRe = regexp.MustCompile(`(?i)^([ \t-]*)["']?(?:` + secretName + `)["']?:[ \t]*[|>][0-9+-]*[ \t\r]*$`)
 )
@@ -157,6 +159,7 @@ func (r *writer) redacted(line []byte) []byte {
 	line = bootstrapRe.ReplaceAll(line, []byte(Mark))
 	line = schemeRe.ReplaceAll(line, []byte("${1}${2}"+Mark))
 	line = userInfoRe.ReplaceAll(line, []byte("${1}"+Mark+"@"))
+	line = goEnvRe.ReplaceAll(line, []byte("${1}"+Mark))
 	return pairs(envPairRe.ReplaceAll(line, []byte(`${1}"`+Mark+`"`)))
 }
 

@@ -42,6 +42,7 @@ func TestSecrets(t *testing.T) {
 		"- name: DB_PASSWORD\n  value: hush hush\n- name: A\n  value: b\n":                                                        "- name: DB_PASSWORD\n  value: REDACTED\n- name: A\n  value: b\n",
 		`{"name":"DB_PASSWORD","value":"hush"}`:                                                                                   `{"name":"DB_PASSWORD","value":"REDACTED"}`,
 		`"{\"name\":\"X_TOKEN\",\"value\":\"hush\"}"`:                                                                             `"{\"name\":\"X_TOKEN\",\"value\":"REDACTED"}"`,
+		"EnvVar{Name:DB_PASSWORD,Value:hush hush,ValueFrom:nil,}":                                                                 "EnvVar{Name:DB_PASSWORD,Value:REDACTED,ValueFrom:nil,}",
 		"  password: |-\n    hush\n\n    hush\n  user: ann\n":                                                                     "  password: REDACTED\n  user: ann\n",
 		"-----BEGIN PRIVATE KEY-----\nhush\nhush":                                                                                 "REDACTED\n",
 	} {
