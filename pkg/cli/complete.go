@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rootless-kubernetes/rk/pkg/cluster"
+	"github.com/rootless-kubernetes/rk/pkg/nodeimage/part"
 )
 
 // completer completes arguments, or the value of a flag.
@@ -133,6 +134,32 @@ func (a *app) completeImages(cmd *cobra.Command, args []string, _ string) ([]str
 	slices.Sort(images)
 	images = slices.Compact(images)
 	return slices.DeleteFunc(images, func(name string) bool { return slices.Contains(args, name) }), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeCreate completes what a new cluster is made from.
+func (a *app) completeCreate(cmd *cobra.Command) {
+	completeFlag(cmd, "kubernetes-version", completeVersions)
+	completeFlag(cmd, "image", func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+		if isArchive(toComplete) {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		images, directive := a.completeImages(cmd, args, toComplete)
+		return images, directive &^ cobra.ShellCompDirectiveNoFileComp // it may be a file
+	})
+	mustMark(cmd.MarkFlagFilename("config", "yaml", "yml", "json"))
+}
+
+// completeVersions completes the Kubernetes versions that an image can be built for.
+func completeVersions(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	v, err := part.Load()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var known []string
+	for _, r := range v.Kubernetes.Releases {
+		known = append(known, r.Version)
+	}
+	return known, cobra.ShellCompDirectiveNoFileComp
 }
 
 // completing is withEngines without warnings: it runs between the user's keys.

@@ -75,6 +75,7 @@ if the engine does not have it.`,
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the plan of the cluster as YAML and create nothing")
 	fs.StringSliceVar(&f.ignore, "ignore-preflight", nil, "codes of required checks that need not pass, or all")
 	kubeconfigFlag(cmd, &f.kubeconfig)
+	a.completeCreate(cmd)
 	choices(cmd, "cgroups", "auto", "delegated", "none")
 	choices(cmd, "build", buildAuto, buildAlways, buildNever)
 	return cmd
