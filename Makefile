@@ -56,6 +56,10 @@ e2e-vm: setup-e2e-vm build ## Run what needs delegated cgroup controllers in a v
 bench: setup-e2e build ## Measure cluster creation as a ratio to a bare API server's start (needs root).
 	hack/bench.sh
 
+.PHONY: man
+man: build ## Write manual pages into bin/man/man1.
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 0) bin/rk man bin/man/man1 >/dev/null
+
 .PHONY: clean
 clean: ## Remove what was built in this tree (caches stay).
 	rm -rf bin _output

@@ -52,7 +52,7 @@ const (
 func TestTrixie(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, PodmanSocket: true})
 	conformance(t, h, podman)
-	runScenarios(t, h, podman, "one-node", "three-nodes", "kubeadm-join", "two-clusters", "nftables", "private", "failures", "faults")
+	runScenarios(t, h, podman, "one-node", "three-nodes", "kubeadm-join", "two-clusters", "nftables", "private", "failures", "faults", "load", "export", "commands")
 }
 
 // TestFullDisk has a host of its own, whose engine begins with an empty storage on a small disk.
@@ -118,7 +118,7 @@ func programs(t *testing.T) string {
 func TestTrixieDocker(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, Docker: &testhost.Docker{}})
 	conformance(t, h, docker)
-	runScenarios(t, h, docker, "one-node", "three-nodes", "private", "failures", "two-engines")
+	runScenarios(t, h, docker, "one-node", "three-nodes", "private", "failures", "two-engines", "load", "export", "commands")
 	runIfAll(t, h, docker, "two-clusters", "nftables")
 }
 

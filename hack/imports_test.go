@@ -34,15 +34,20 @@ var layers = map[string][]string{
 	"cmd/rk": {"pkg/cli", "pkg/problem"},
 
 	"pkg/cli": {
-		"docs", "images", "pkg/cluster", "pkg/config", "pkg/engine", "pkg/engine/connect", "pkg/kube", "pkg/nodeimage", "pkg/nodeimage/part",
+		"docs", "images", "pkg/cluster", "pkg/config", "pkg/engine", "pkg/engine/connect", "pkg/imagearchive", "pkg/kindcompat", "pkg/kube", "pkg/nodeimage", "pkg/nodeimage/part",
 		"pkg/plan", "pkg/preflight", "pkg/problem", "pkg/step", "pkg/ui",
 	},
-	"pkg/cluster":    {"pkg/config", "pkg/engine", "pkg/group", "pkg/kube", "pkg/node", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/step"},
-	"pkg/kindcompat": {"pkg/config", "pkg/engine", "pkg/node", "pkg/problem"},
+	"pkg/cluster":    {"pkg/config", "pkg/engine", "pkg/group", "pkg/imagearchive", "pkg/kube", "pkg/node", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/redact", "pkg/step"},
+	"pkg/kindcompat": {"pkg/config", "pkg/engine", "pkg/group", "pkg/plan", "pkg/problem"},
 	"pkg/kube":       {"pkg/group", "pkg/problem"},
-	"pkg/node":       {"pkg/engine", "pkg/problem"},
-	"pkg/preflight":  {"pkg/config", "pkg/engine", "pkg/nodeimage", "pkg/plan", "pkg/problem"},
-	"pkg/ui":         {"pkg/problem", "pkg/step"},
+
+	"pkg/imagearchive": {"pkg/problem"},
+
+	"pkg/node":          {"pkg/engine", "pkg/problem"},
+	"pkg/redact":        {},
+	"pkg/node/nodetest": {"pkg/engine", "pkg/imagearchive"},
+	"pkg/preflight":     {"pkg/config", "pkg/engine", "pkg/nodeimage", "pkg/plan", "pkg/problem"},
+	"pkg/ui":            {"pkg/problem", "pkg/step"},
 
 	"pkg/engine/connect":    {"pkg/engine", "pkg/engine/docker", "pkg/engine/podman", "pkg/problem"},
 	"pkg/engine/docker":     {"pkg/engine", "pkg/engine/multiplex"},
@@ -109,8 +114,8 @@ var libraries = []library{
 	{"github.com/mattn/go-runewidth", []string{"pkg/ui"}},
 	{"github.com/google/go-containerregistry", []string{"pkg/nodeimage", "pkg/engine/enginetest"}}, // the suite makes images to load
 	{"go.etcd.io/bbolt", []string{"pkg/nodeimage"}},
-	{"github.com/distribution/reference", []string{"pkg/config"}},
-	{"go.yaml.in/yaml/v3", []string{"pkg/config", "pkg/kube"}}, // trees with line numbers, with comments
+	{"github.com/distribution/reference", []string{"pkg/config", "pkg/imagearchive"}}, // names of node images; names that pods use
+	{"go.yaml.in/yaml/v3", []string{"pkg/config", "pkg/kube"}},                        // trees with line numbers, with comments
 	{"sigs.k8s.io/yaml", nil},
 	{"github.com/blang/semver/v4", nil},
 	{"golang.org/x/sync", nil},
@@ -215,8 +220,8 @@ func TestLayersTable(t *testing.T) {
 				t.Errorf("%s may import pkg/cli: only cmd/rk may", p)
 			case a == "pkg/ui" && p != "pkg/cli":
 				t.Errorf("%s may import pkg/ui: only pkg/cli may", p)
-			case a == "pkg/engine/enginetest":
-				t.Errorf("%s may import pkg/engine/enginetest: only tests may", p)
+			case a == "pkg/engine/enginetest" || a == "pkg/node/nodetest":
+				t.Errorf("%s may import %s: only tests may", p, a)
 			case (a == "pkg/engine/podman" || a == "pkg/engine/docker") && p != "pkg/engine/connect":
 				t.Errorf("%s may import the adapter %s: only pkg/engine/connect may", p, a)
 			case slices.Contains(pure, p) && !slices.Contains(pure, a) && !slices.Contains(data, a):

@@ -69,6 +69,7 @@ the cache.` + knownVersions(),
 	fs.StringVar(&f.sourceDir, "source-dir", "", "folder with the programs, laid out as PART/PROGRAM; implies --source dir")
 	fs.StringVar(&f.output, "output", "", "write the image to this file, an OCI archive")
 	fs.BoolVar(&f.load, "load", false, "load the image into the engine also when --output is given")
+	completeFlag(cmd, "kubernetes-version", completeVersions)
 	choices(cmd, "source", sourceModule, sourceDir)
 	return cmd
 }

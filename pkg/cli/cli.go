@@ -9,8 +9,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,10 +21,12 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/config"
 	"github.com/rootless-kubernetes/rk/pkg/engine"
 	"github.com/rootless-kubernetes/rk/pkg/engine/connect"
+	"github.com/rootless-kubernetes/rk/pkg/kindcompat"
 	"github.com/rootless-kubernetes/rk/pkg/nodeimage"
 	"github.com/rootless-kubernetes/rk/pkg/plan"
 	"github.com/rootless-kubernetes/rk/pkg/preflight"
 	"github.com/rootless-kubernetes/rk/pkg/problem"
+	"github.com/rootless-kubernetes/rk/pkg/ui"
 )
 
 // Deps is what the command line takes from outside. In, Out, Err and Env are
@@ -46,6 +50,8 @@ type Deps struct {
 	Create func(ctx context.Context, eng engine.Engine, p *plan.Plan, o cluster.CreateOptions) (*cluster.Created, error)
 	// Build builds a node image: nodeimage.Build.
 	Build func(ctx context.Context, o BuildOptions) (*nodeimage.Result, error)
+	// KindClusters lists kind's own clusters on an engine: kindcompat.Clusters.
+	KindClusters func(ctx context.Context, engineName string) ([]kindcompat.Cluster, error)
 	// Now is the clock: time.Now.
 	Now func() time.Time
 }
@@ -61,8 +67,10 @@ type app struct {
 	Deps
 	terminal
 	verbose  bool
-	progress string // --progress
-	engine   string // --engine
+	progress string      // --progress
+	quiet    bool        // --quiet
+	engine   string      // --engine
+	streams  atomic.Bool // a program of a node has the terminal: there is nothing to clean up
 }
 
 // New returns the command rk. Its errors hold a problem.Problem with the exit code; [Run] prints them.
@@ -86,6 +94,10 @@ func Run(ctx context.Context, d Deps, args []string) (exit int) {
 	a.endProgress() // a panic may have left it running
 	if !stop() {
 		<-told
+	}
+	var ended *exitError
+	if errors.As(err, &ended) {
+		return ended.code
 	}
 	a.printError(err)
 	return problem.ExitCode(err)
@@ -120,6 +132,9 @@ func newApp(d Deps) *app {
 	if a.Build == nil {
 		a.Build = build
 	}
+	if a.KindClusters == nil {
+		a.KindClusters = kindcompat.Clusters
+	}
 	if a.Now == nil {
 		a.Now = time.Now
 	}
@@ -142,6 +157,7 @@ container engine. No root is needed, and nothing runs beside the clusters.
 		Args:          usage(noCommand),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	cmd.CompletionOptions.DisableDefaultCmd = true
 	cmd.SetIn(a.In)
 	cmd.SetOut(a.Out)
 	cmd.SetErr(a.Err)
@@ -149,16 +165,23 @@ container engine. No root is needed, and nothing runs beside the clusters.
 	flags := cmd.PersistentFlags()
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more: causes in full, and where the time went")
 	flags.StringVar(&a.progress, "progress", "auto", "how progress is shown on standard error: auto, tty, plain, json or quiet")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "the same as --progress quiet: warnings, errors and results only")
 	flags.StringVar(&a.engine, "engine", "", "container engine: auto, podman or docker (default $RK_ENGINE, else auto)")
 	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if err := oneOf(cmd, "engine", a.engine, connect.Names...); a.engine != "" && err != nil {
 			return err
 		}
+		if a.quiet {
+			if cmd.Flags().Changed("progress") && a.progress != string(ui.Quiet) {
+				return usageErrorf(cmd, "--quiet and --progress %s contradict each other", a.progress)
+			}
+			a.progress = string(ui.Quiet)
+		}
 		return a.setProgress()
 	}
 	choices(cmd, "engine", connect.Names...)
 	choices(cmd, "progress", "auto", "tty", "plain", "json", "quiet")
-	cmd.AddCommand(a.create(), a.delete(), a.get(), a.build(), a.doctor(), a.version(), a.explain())
+	cmd.AddCommand(a.create(), a.delete(), a.get(), a.load(), a.export(), a.exec(), a.logs(), a.status(), a.build(), a.doctor(), a.version(), a.explain(), a.completion(), a.man())
 	return cmd
 }
 

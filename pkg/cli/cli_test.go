@@ -5,6 +5,7 @@ package cli_test
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -15,6 +16,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -34,8 +36,10 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/engine"
 	"github.com/rootless-kubernetes/rk/pkg/engine/connect"
 	"github.com/rootless-kubernetes/rk/pkg/engine/enginetest"
+	"github.com/rootless-kubernetes/rk/pkg/kindcompat"
 	"github.com/rootless-kubernetes/rk/pkg/kube"
 	"github.com/rootless-kubernetes/rk/pkg/node"
+	"github.com/rootless-kubernetes/rk/pkg/node/nodetest"
 	"github.com/rootless-kubernetes/rk/pkg/nodeimage"
 	"github.com/rootless-kubernetes/rk/pkg/pki"
 	"github.com/rootless-kubernetes/rk/pkg/plan"
@@ -53,6 +57,10 @@ var update = flag.Bool("update", false, "rewrite the goldens in the scripts")
 //	rk ARGS…            runs rk; "! rk" expects that it does not succeed
 //	exit N              the exit code of the last rk was N
 //	input FILE          standard input of the next rk
+//	app REF LAYER…      puts an image with these layers into the engine, or writes
+//	                    an archive of it, if REF begins with FILE.tar:
+//	kind-cluster NAME   makes a cluster of kind's with one node; "fails" makes kind fail
+//	images NODE         prints the images that were loaded into a node
 //	archive FILE REF VERSION [ARCH]   writes an archive of a node image
 //	image REF [VERSION] puts a node image into the engine, a plain one without a version
 //	remote REF VERSION  puts a node image into the registry that the engine can pull from
@@ -86,7 +94,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"rk": cmdRK, "exit": cmdExit, "input": cmdInput, "archive": cmdArchive, "image": cmdImage, "remote": cmdRemote,
 			"engine-fails": cmdEngineFails, "create-fails": cmdCreateFails, "calls": cmdCalls, "leftovers": cmdLeftovers, "outline": cmdOutline,
-			"json-lines": cmdJSONLines,
+			"json-lines": cmdJSONLines, "app": cmdApp, "images": cmdImages, "kind-cluster": cmdKindCluster,
 		},
 	})
 }
@@ -96,17 +104,23 @@ type worldKey struct{}
 // world is what the commands of one script share.
 type world struct {
 	engine *enginetest.Fake
+	nodes  *nodetest.Nodes
 	dial   error
 	input  string
 	exit   int
 	create string // what the next creation does
+	kind   []kindcompat.Cluster
+	broken bool // kind fails
 	now    time.Time
 
 	machine cli.Machine
 }
 
 func newWorld() *world {
-	return &world{engine: enginetest.NewFake(), now: time.Date(2026, 1, 1, 0, 10, 0, 0, time.UTC)}
+	w := &world{engine: enginetest.NewFake(), nodes: &nodetest.Nodes{}, now: time.Date(2026, 1, 1, 0, 10, 0, 0, time.UTC)}
+	w.engine.ExecFunc = w.nodes.Exec
+	w.nodes.Run = nodeProgram
+	return w
 }
 
 func in(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
@@ -123,7 +137,13 @@ func (w *world) deps(ctx context.Context, cancel func(), ts *testscript.TestScri
 		DialAll: func(context.Context) ([]*connect.Connection, []*connect.Unusable, error) {
 			return []*connect.Connection{{Engine: kept{w.engine}, Name: connect.Podman}}, nil, w.dial
 		},
-		Now:     func() time.Time { return w.now },
+		Now: func() time.Time { return w.now },
+		KindClusters: func(context.Context, string) ([]kindcompat.Cluster, error) {
+			if w.broken {
+				return nil, errors.New("kind is unwell")
+			}
+			return w.kind, nil
+		},
 		Machine: w.machine,
 		Gather: func(ctx context.Context, eng preflight.Engine, c config.Cluster, image plan.ImageFacts) (plan.Facts, error) {
 			facts, err := preflight.Gather(ctx, eng, c, image)
@@ -219,6 +239,11 @@ func (w *world) created(ctx context.Context, cancel func(), eng engine.Engine, p
 	if err != nil {
 		return nil, err
 	}
+	at := slices.IndexFunc(p.Nodes[0].Kubeconfigs, func(k pki.Kubeconfig) bool { return path.Base(k.Path) == "admin.conf" })
+	inNode, err := keys.Kubeconfig(p.Nodes[0].Kubeconfigs[at])
+	if err != nil {
+		return nil, err
+	}
 	steps := []step.Step{{ID: "network", Title: "Creating the network", Do: func(ctx context.Context) (step.Undo, error) {
 		return nil, eng.CreateNetwork(ctx, p.Network)
 	}}}
@@ -228,7 +253,7 @@ func (w *world) created(ctx context.Context, cancel func(), eng engine.Engine, p
 			if err != nil {
 				return nil, err
 			}
-			file := node.File{Path: "/etc/kubernetes/admin.conf", Mode: 0o600, Data: admin}
+			file := node.File{Path: "/etc/kubernetes/admin.conf", Mode: 0o600, Data: inNode}
 			if err := node.New(eng, id).WriteFiles(ctx, []node.File{file}, w.now); err != nil {
 				return nil, err
 			}
@@ -238,11 +263,8 @@ func (w *world) created(ctx context.Context, cancel func(), eng engine.Engine, p
 	if err := step.Run(ctx, o.Reporter, steps, step.Options{}); err != nil {
 		return nil, err
 	}
-	path := o.Kubeconfig
-	if path == "" {
-		path = o.Env("KUBECONFIG")
-	}
-	return &cluster.Created{Kubeconfig: path, Context: p.Admin.Context}, kube.MergeKubeconfig(ctx, path, admin)
+	file := cmp.Or(o.Kubeconfig, o.Env("KUBECONFIG"))
+	return &cluster.Created{Kubeconfig: file, Context: p.Admin.Context}, kube.MergeKubeconfig(ctx, file, admin)
 }
 
 // built stands for nodeimage.Build: it writes a small archive with the labels
@@ -427,4 +449,19 @@ func tarOf(files map[string][]byte) []byte {
 		panic(err)
 	}
 	return b.Bytes()
+}
+
+func cmdKindCluster(ts *testscript.TestScript, _ bool, args []string) {
+	w := in(ts)
+	if args[0] == "fails" {
+		w.broken = true
+		return
+	}
+	node := args[0] + "-control-plane"
+	w.kind = append(w.kind, kindcompat.Cluster{Name: args[0], Provider: "podman", Nodes: []string{node}})
+	w.engine.AddImage("kindest/node", engine.Image{})
+	_, err := w.engine.CreateContainer(context.Background(), engine.ContainerSpec{
+		Name: node, Image: "kindest/node", Labels: map[string]string{"io.x-k8s.kind.cluster": args[0]},
+	})
+	ts.Check(err)
 }

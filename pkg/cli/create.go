@@ -52,7 +52,7 @@ if the engine does not have it.`,
 			}
 			return a.withCheckedEngines(cmd, c, f, func(ctx context.Context, e engines, checked preflight.Facts) error {
 				// Before anything is built or loaded for it; cluster.Create looks again.
-				if err := e.checkNew(ctx, c.Name); err != nil {
+				if err := a.checkNewName(ctx, e, c.Name); err != nil {
 					return err
 				}
 				a.noteEngine(e.all[0])
@@ -62,7 +62,7 @@ if the engine does not have it.`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.name, "name", config.DefaultName, "name of the cluster")
+	nameFlag(cmd, &f.name, "name of the cluster")
 	fs.StringVar(&f.config, "config", "", "configuration file, - for standard input (see docs/config.md)")
 	fs.StringVar(&f.image, "image", "", "node image of all nodes: a reference, or an archive FILE.tar that is loaded first")
 	fs.StringVar(&f.kubernetesVersion, "kubernetes-version", "", "Kubernetes version, e.g. "+config.DefaultKubernetesVersion+"; picks the node image")
@@ -75,6 +75,7 @@ if the engine does not have it.`,
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the plan of the cluster as YAML and create nothing")
 	fs.StringSliceVar(&f.ignore, "ignore-preflight", nil, "codes of required checks that need not pass, or all")
 	kubeconfigFlag(cmd, &f.kubeconfig)
+	a.completeCreate(cmd)
 	choices(cmd, "cgroups", "auto", "delegated", "none")
 	choices(cmd, "build", buildAuto, buildAlways, buildNever)
 	return cmd
@@ -95,7 +96,7 @@ func (a *app) clusterConfig(cmd *cobra.Command, args []string, f createFlags) (c
 	if err != nil {
 		return c, err
 	}
-	if c, err = override(cmd, args, c, f); err != nil {
+	if c, err = a.override(cmd, args, c, f); err != nil {
 		return c, err
 	}
 	c = config.Default(c)
@@ -129,9 +130,9 @@ func (a *app) loadConfig(path string) (config.Cluster, error) {
 }
 
 // override puts flags that are set over a configuration.
-func override(cmd *cobra.Command, args []string, c config.Cluster, f createFlags) (config.Cluster, error) {
+func (a *app) override(cmd *cobra.Command, args []string, c config.Cluster, f createFlags) (config.Cluster, error) {
 	set := cmd.Flags().Changed
-	name, err := clusterName(cmd, args, f.name)
+	name, err := a.clusterName(cmd, args, f.name)
 	if err != nil {
 		return c, err
 	}

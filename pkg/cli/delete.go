@@ -23,7 +23,7 @@ func (a *app) delete() *cobra.Command {
 }
 
 func (a *app) deleteCluster() *cobra.Command {
-	var nameFlag, kubeconfig string
+	var givenName, kubeconfig string
 	cmd := &cobra.Command{
 		Use: "cluster [NAME]", Short: "Delete a cluster: its nodes, its network and its kubeconfig entry",
 		Long: `Delete a cluster: its nodes with everything in them, its network, and its entry
@@ -31,18 +31,16 @@ in the kubeconfig. Whatever is already gone is no error, so an interrupted
 create or delete can be cleaned up by deleting again.`,
 		Args: usage(oneName),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			name, err := clusterName(cmd, args, nameFlag)
+			name, err := a.oneCluster(cmd, args, givenName)
 			if err != nil {
 				return err
-			}
-			if name == "" {
-				name = config.DefaultName
 			}
 			return a.deleteAll(cmd.Context(), kubeconfig, []string{name})
 		},
 		ValidArgsFunction: a.completeNames,
 	}
-	cmd.Flags().StringVar(&nameFlag, "name", config.DefaultName, "name of the cluster")
+	nameFlag(cmd, &givenName, "name of the cluster")
+	completeFlag(cmd, "name", a.completeNames)
 	kubeconfigFlag(cmd, &kubeconfig)
 	return cmd
 }
@@ -63,9 +61,9 @@ func (a *app) deleteClusters() *cobra.Command {
 			}
 			return a.deleteAll(cmd.Context(), kubeconfig, args)
 		},
-		ValidArgsFunction: a.completeNames,
+		ValidArgsFunction: a.completeMoreNames,
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "delete all clusters of this user")
+	cmd.Flags().BoolVarP(&all, "all", "A", false, "delete all clusters of this user")
 	kubeconfigFlag(cmd, &kubeconfig)
 	return cmd
 }

@@ -22,7 +22,26 @@ type engines struct {
 }
 
 func (a *app) connectOptions() connect.Options {
-	return connect.Options{Engine: a.engine, Env: a.Env}
+	return connect.Options{Engine: a.engineFromKind(), Env: a.Env}
+}
+
+// The variables that name the engine: rk's, and kind's.
+const (
+	envEngine       = "RK_ENGINE"
+	envKindProvider = "KIND_EXPERIMENTAL_PROVIDER"
+)
+
+// engineFromKind is --engine, or what kind's variable says if nothing of rk's does.
+func (a *app) engineFromKind() string {
+	provider := a.Env(envKindProvider)
+	if a.engine != "" || provider == "" || a.Env(envEngine) != "" {
+		return a.engine
+	}
+	if provider != connect.Podman && provider != connect.Docker {
+		a.warn("$" + envKindProvider + "=" + provider + " is ignored: rk runs on podman and docker")
+		return ""
+	}
+	return provider
 }
 
 // dial connects to the engine for something new, and says which one it is.
@@ -145,6 +164,35 @@ func (e engines) holding(ctx context.Context, name string) (*connect.Connection,
 func (e engines) named(name string) *connect.Connection {
 	i := slices.IndexFunc(e.all, func(c *connect.Connection) bool { return c.Name == name })
 	return e.all[i] // clusters have their engine's name from there
+}
+
+// nodeNamed returns a node and the engine that has it, or problem.NodeNotFound.
+func (e engines) nodeNamed(ctx context.Context, name string) (*connect.Connection, cluster.Node, error) {
+	clusters, err := e.clusters(ctx)
+	if err != nil {
+		return nil, cluster.Node{}, err
+	}
+	var found []cluster.Node
+	var on, names []string
+	for _, c := range clusters {
+		for _, n := range c.Nodes {
+			names = append(names, n.Name)
+			if n.Name == name {
+				found, on = append(found, n), append(on, c.Engine)
+			}
+		}
+	}
+	switch {
+	case len(found) == 1 && len(e.all) == 1:
+		return e.all[0], found[0], nil
+	case len(found) == 1:
+		return e.named(on[0]), found[0], nil
+	case len(found) > 1:
+		return nil, cluster.Node{}, problem.InvalidUsage.With("Say which one is meant with --engine.").Wrapf("%q is the name of a node on each of the engines", name)
+	case len(names) == 0:
+		return nil, cluster.Node{}, problem.NodeNotFound.Wrapf("%q; there are no nodes", name)
+	}
+	return nil, cluster.Node{}, problem.NodeNotFound.Wrapf("%q; there are: %s", name, strings.Join(names, ", "))
 }
 
 // checkNew refuses a name that is in use on any engine: the kubeconfig, which

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"strconv"
 
 	"github.com/rootless-kubernetes/rk/pkg/problem"
 	"github.com/rootless-kubernetes/rk/pkg/step"
@@ -27,9 +28,12 @@ func (a *app) printError(err error) {
 // interruption nobody asks what was being done.
 func final(ctx context.Context, err error) error {
 	var panicked *step.PanicError
+	var ended *exitError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &ended):
+		return err
 	case errors.As(err, &panicked):
 		return problem.Internal.Wrap(err)
 	case ctx.Err() != nil:
@@ -63,3 +67,9 @@ func recovered(f func() error) (err error) {
 	}()
 	return f()
 }
+
+// exitError is the exit code of a program that rk ran for the user: it is
+// rk's own, and there is nothing to say.
+type exitError struct{ code int }
+
+func (e *exitError) Error() string { return "exit code " + strconv.Itoa(e.code) }

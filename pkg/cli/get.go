@@ -13,12 +13,12 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/rootless-kubernetes/rk/pkg/cluster"
-	"github.com/rootless-kubernetes/rk/pkg/config"
+	"github.com/rootless-kubernetes/rk/pkg/plan"
 	"github.com/rootless-kubernetes/rk/pkg/ui"
 )
 
 func (a *app) get() *cobra.Command {
-	return group("get", "Show clusters, nodes, or a kubeconfig", a.getClusters(), a.getNodes(), a.getKubeconfig())
+	return group("get", "Show clusters, nodes, images, or a kubeconfig", a.getClusters(), a.getNodes(), a.getImages(), a.getKubeconfig())
 }
 
 var (
@@ -38,13 +38,19 @@ func outputFlag(cmd *cobra.Command, output *string, formats ...ui.Format) {
 
 func (a *app) getClusters() *cobra.Command {
 	var output string
+	var ofKind bool
 	cmd := &cobra.Command{
 		Use: "clusters", Aliases: []string{"cluster"}, Short: "List the clusters of this user",
+		Example: `  rk get clusters -o wide
+  rk get clusters --kind`,
 		Args: usage(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			format, err := ui.ParseFormat(output, listFormats...)
 			if err != nil {
 				return err
+			}
+			if ofKind {
+				return a.getKindClusters(cmd.Context(), format)
 			}
 			clusters, err := withEngines(cmd.Context(), a, listAll)
 			if err != nil {
@@ -54,6 +60,7 @@ func (a *app) getClusters() *cobra.Command {
 		},
 	}
 	outputFlag(cmd, &output, listFormats...)
+	cmd.Flags().BoolVar(&ofKind, "kind", false, "list kind's clusters on the same engines instead")
 	return cmd
 }
 
@@ -76,7 +83,8 @@ func (a *app) printClusters(format ui.Format, clusters []cluster.Cluster) error 
 }
 
 func (a *app) getNodes() *cobra.Command {
-	var output, nameFlag string
+	var output, givenName string
+	var all bool
 	cmd := &cobra.Command{
 		Use: "nodes [NAME]", Aliases: []string{"node"}, Short: "List the nodes of a cluster, or of all clusters",
 		Args: usage(oneName),
@@ -85,9 +93,15 @@ func (a *app) getNodes() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			name, err := clusterName(cmd, args, nameFlag)
+			if all && (len(args) > 0 || cmd.Flags().Changed("name")) {
+				return usageErrorf(cmd, "--all-clusters and the name of one contradict each other")
+			}
+			name, err := a.clusterName(cmd, args, givenName)
 			if err != nil {
 				return err
+			}
+			if all {
+				name = ""
 			}
 			nodes, err := withEngines(cmd.Context(), a, func(ctx context.Context, e engines) ([]cluster.Node, error) {
 				return e.nodesOf(ctx, name)
@@ -100,7 +114,9 @@ func (a *app) getNodes() *cobra.Command {
 		ValidArgsFunction: a.completeNames,
 	}
 	outputFlag(cmd, &output, listFormats...)
-	cmd.Flags().StringVar(&nameFlag, "name", "", "only the nodes of this cluster")
+	cmd.Flags().BoolVarP(&all, "all-clusters", "A", false, "the nodes of all clusters: the default, unless $"+envClusterName+" is set")
+	cmd.Flags().StringVarP(&givenName, "name", "n", "", "only the nodes of this cluster (default $"+envClusterName+")")
+	completeFlag(cmd, "name", a.completeNames)
 	return cmd
 }
 
@@ -137,36 +153,34 @@ func (a *app) printNodes(format ui.Format, nodes []cluster.Node) error {
 }
 
 func (a *app) getKubeconfig() *cobra.Command {
-	var output, nameFlag string
+	var output, givenName string
+	var internal bool
 	cmd := &cobra.Command{
 		Use: "kubeconfig [NAME]", Short: "Print the kubeconfig of a cluster, for use on this host",
-		Example: "  rk get kubeconfig demo > demo.kubeconfig",
-		Args:    usage(oneName),
+		Example: `  rk get kubeconfig demo > demo.kubeconfig
+  rk get kubeconfig demo --internal`,
+		Args: usage(oneName),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			format, err := ui.ParseFormat(output, documentFormats...)
+			format, err := ui.ParseFormat(output, listFormats...)
 			if err != nil {
 				return err
 			}
-			name, err := clusterName(cmd, args, nameFlag)
+			name, err := a.oneCluster(cmd, args, givenName)
 			if err != nil {
 				return err
 			}
-			if name == "" {
-				name = config.DefaultName
-			}
-			data, err := withEngines(cmd.Context(), a, func(ctx context.Context, e engines) ([]byte, error) {
-				eng, _, err := e.holding(ctx, name)
-				if err != nil {
-					return nil, err
-				}
-				return cluster.AdminKubeconfig(ctx, eng, name)
-			})
+			data, err := a.kubeconfig(cmd.Context(), name, internal)
 			if err != nil {
 				return err
 			}
-			if format != ui.FormatJSON {
+			switch format {
+			case ui.FormatName: // the context
+				_, err = fmt.Fprintln(a.Out, plan.ContextName(name))
+				return err
+			case ui.FormatTable, ui.FormatWide, ui.FormatYAML:
 				_, err = a.Out.Write(data)
 				return err
+			case ui.FormatJSON:
 			}
 			var doc any
 			if err := yaml.Unmarshal(data, &doc); err != nil {
@@ -176,9 +190,29 @@ func (a *app) getKubeconfig() *cobra.Command {
 		},
 		ValidArgsFunction: a.completeNames,
 	}
-	outputFlag(cmd, &output, documentFormats...)
-	cmd.Flags().StringVar(&nameFlag, "name", config.DefaultName, "name of the cluster")
+	outputFlag(cmd, &output, listFormats...)
+	nameFlag(cmd, &givenName, "name of the cluster")
+	completeFlag(cmd, "name", a.completeNames)
+	internalFlag(cmd, &internal)
 	return cmd
+}
+
+func internalFlag(cmd *cobra.Command, internal *bool) {
+	cmd.Flags().BoolVar(internal, "internal", false, "the API's address in the network of the cluster, for containers in it")
+}
+
+// kubeconfig reads the kubeconfig of a cluster.
+func (a *app) kubeconfig(ctx context.Context, name string, internal bool) ([]byte, error) {
+	return withEngines(ctx, a, func(ctx context.Context, e engines) ([]byte, error) {
+		eng, _, err := e.holding(ctx, name)
+		switch {
+		case err != nil:
+			return nil, err
+		case internal:
+			return cluster.InternalKubeconfig(ctx, eng, name)
+		}
+		return cluster.AdminKubeconfig(ctx, eng, name)
+	})
 }
 
 // age is how long ago t was, as kubectl writes it: "45s", "12m", "3h", "2d".
@@ -196,20 +230,4 @@ func (a *app) age(t time.Time) string {
 	default:
 		return fmt.Sprintf("%dd", int(d.Hours()/24))
 	}
-}
-
-// completeNames completes the name of a cluster.
-func (a *app) completeNames(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	clusters, err := withEngines(cmd.Context(), a, listAll)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	var names []string
-	for _, c := range clusters {
-		names = append(names, c.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }

@@ -36,6 +36,8 @@ without a network. Naming programs (kubectl, say) writes those alone.`,
 	}
 	cmd.Flags().StringVar(&version, "kubernetes-version", config.DefaultKubernetesVersion, "Kubernetes version")
 	cmd.Flags().StringVar(&output, "output", "", "folder to write to")
+	completeFlag(cmd, "kubernetes-version", completeVersions)
+	mustMark(cmd.MarkFlagDirname("output"))
 	return cmd
 }
 

@@ -93,6 +93,9 @@ func (a *app) step(ctx context.Context, s step.Step) error {
 
 // interrupted tells the user that the signal has arrived.
 func (a *app) interrupted() {
+	if a.streams.Load() {
+		return
+	}
 	const text = "Interrupted: cleaning up. Ctrl-C once more ends rk at once."
 	a.mu.Lock()
 	p := a.current

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rootless-kubernetes/rk/pkg/config"
 	"github.com/rootless-kubernetes/rk/pkg/problem"
 )
 
@@ -68,25 +67,6 @@ func noArgs(_ *cobra.Command, args []string) error {
 		return fmt.Errorf("no arguments are expected, but there is %q", args[0])
 	}
 	return nil
-}
-
-// clusterName returns the name of a cluster that was given as argument or as
-// --name, "" if neither was.
-func clusterName(cmd *cobra.Command, args []string, flag string) (string, error) {
-	given := cmd.Flags().Changed("name")
-	name := flag
-	if len(args) > 0 {
-		name = args[0]
-		if given && flag != name {
-			return "", usageErrorf(cmd, "two names are given: %q and --name %q", name, flag)
-		}
-	} else if !given {
-		return "", nil
-	}
-	if err := config.ValidateName(name); err != nil {
-		return "", problem.InvalidName.Wrap(err)
-	}
-	return name, nil
 }
 
 // oneOf checks the value of a flag.

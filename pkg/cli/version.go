@@ -39,10 +39,7 @@ func (a *app) version() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			v := Version{
-				Version: version, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
-				NodeImage: config.NodeImage(config.DefaultKubernetesVersion), KubernetesVersion: config.DefaultKubernetesVersion,
-			}
+			v := thisVersion()
 			if format != ui.FormatTable {
 				return ui.PrintValue(a.Out, format, v)
 			}
@@ -53,4 +50,11 @@ func (a *app) version() *cobra.Command {
 	}
 	outputFlag(cmd, &output, documentFormats...)
 	return cmd
+}
+
+func thisVersion() Version {
+	return Version{
+		Version: version, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		NodeImage: config.NodeImage(config.DefaultKubernetesVersion), KubernetesVersion: config.DefaultKubernetesVersion,
+	}
 }

@@ -75,4 +75,6 @@ type Node struct {
 	State   engine.State `json:"state"`
 	IP      string       `json:"ip,omitempty"`
 	Image   string       `json:"image"`
+	// Ports are those that are published on the host.
+	Ports []engine.PortMapping `json:"ports,omitempty"`
 }

@@ -67,7 +67,7 @@ func List(ctx context.Context, eng engine.Engine) ([]Cluster, error) {
 
 func (c *Cluster) add(n engine.Container) {
 	role := n.Labels[plan.LabelRole]
-	info := Node{Name: n.Name, Cluster: c.Name, Role: role, State: n.State, Image: n.Image}
+	info := Node{Name: n.Name, Cluster: c.Name, Role: role, State: n.State, Image: n.Image, Ports: n.Ports}
 	if n.IP.IsValid() {
 		info.IP = n.IP.String()
 	}
@@ -138,21 +138,37 @@ func CheckNew(ctx context.Context, eng engine.Engine, name string) error {
 // AdminKubeconfig returns a cluster's kubeconfig with the address at which
 // the API is published on this host.
 func AdminKubeconfig(ctx context.Context, eng engine.Engine, name string) ([]byte, error) {
-	c, err := Find(ctx, eng, name)
+	c, data, err := adminConf(ctx, eng, name)
 	if err != nil {
 		return nil, err
 	}
+	return kube.RewriteKubeconfig(data, plan.ContextName(name), "https://"+c.APIServer)
+}
+
+// InternalKubeconfig is AdminKubeconfig with the address of the API in the
+// cluster's own network, for use in containers that are in it.
+func InternalKubeconfig(ctx context.Context, eng engine.Engine, name string) ([]byte, error) {
+	_, data, err := adminConf(ctx, eng, name)
+	if err != nil {
+		return nil, err
+	}
+	return kube.RewriteKubeconfig(data, plan.ContextName(name), "")
+}
+
+// adminConf reads the kubeconfig of the first control plane, which need not run.
+func adminConf(ctx context.Context, eng engine.Engine, name string) (*Cluster, []byte, error) {
+	c, err := Find(ctx, eng, name)
+	if err != nil {
+		return nil, nil, err
+	}
 	i := slices.IndexFunc(c.Nodes, func(n Node) bool { return n.Role == plan.RoleControlPlane })
 	if i < 0 || c.APIServer == "" {
-		return nil, problem.ClusterNotFound.
+		return nil, nil, problem.ClusterNotFound.
 			Withf("Delete what is left of it: 'rk delete cluster %s'.", name).
 			Wrapf("%q has no control plane any more", name)
 	}
 	data, err := node.New(eng, c.Nodes[i].Name).ReadFile(ctx, "/etc/kubernetes/admin.conf")
-	if err != nil {
-		return nil, engineError(err)
-	}
-	return kube.RewriteKubeconfig(data, plan.ContextName(name), "https://"+c.APIServer)
+	return c, data, engineError(err)
 }
 
 // nameInUse is problem.ClusterExists with the ways out.

@@ -123,6 +123,8 @@ func (k *kubeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	switch {
 	case fault != nil && fault(w, r):
+	case r.URL.Path == "/readyz":
+		_, _ = io.WriteString(w, "ok")
 	case r.URL.Query().Get("watch") == "true":
 		w.WriteHeader(http.StatusOK)
 		_ = http.NewResponseController(w).Flush()

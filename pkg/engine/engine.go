@@ -57,6 +57,9 @@ type Containers interface {
 	// ListContainers returns the containers, running or not, that carry every
 	// label of sel (an empty value matches any value), ordered by name.
 	ListContainers(ctx context.Context, sel map[string]string) ([]Container, error)
+	// InspectContainer returns all that the engine says of a container, as JSON:
+	// for people, as each engine has its own form. It may hold secrets.
+	InspectContainer(ctx context.Context, id string) (json []byte, err error)
 	// ContainerLogs writes what the container printed so far (stdout and
 	// stderr in one stream, as far as the engine kept their order).
 	ContainerLogs(ctx context.Context, id string, w io.Writer) error
@@ -87,9 +90,17 @@ type Execer interface {
 type Images interface {
 	// InspectImage wraps ErrNotFound if ref is not in the store.
 	InspectImage(ctx context.Context, ref string) (Image, error)
+	// ListImages returns the references of all images in the store, sorted;
+	// an image without one is left out.
+	ListImages(ctx context.Context) (refs []string, err error)
 	// LoadImage reads an image archive (OCI or docker, not compressed) into the store and returns
 	// the references it has now.
 	LoadImage(ctx context.Context, archive io.Reader) (refs []string, err error)
+	// SaveImages returns an archive of images in the format of "docker save"
+	// (manifest.json), with their layers for the platforms that the store has;
+	// the caller closes it. It wraps ErrNotFound if one is not in the store. An
+	// error while the archive is made may show as an archive that ends too early.
+	SaveImages(ctx context.Context, refs []string) (io.ReadCloser, error)
 	// PullImage fetches ref from its registry.
 	PullImage(ctx context.Context, ref string) error
 	// RemoveImage removes ref; an absent image is success, one that a
@@ -218,7 +229,21 @@ type Process struct {
 	Stdin  io.Reader // nil: no standard input
 	Stdout io.Writer // nil: discarded
 	Stderr io.Writer // nil: discarded
+	// TTY runs the process on a terminal of its own: what it prints, on both
+	// streams, comes to Stdout as the terminal shows it. Default: no terminal.
+	TTY *TTY
 }
+
+// TTY is the terminal of a process in a container.
+type TTY struct {
+	Size TTYSize // at the start; the zero size is the engine's default
+	// Resize changes the size while the process runs; nil: it stays. Sizes are
+	// taken until Exec returns; one that the engine refuses is dropped.
+	Resize <-chan TTYSize
+}
+
+// TTYSize is the size of a terminal in characters.
+type TTYSize struct{ Rows, Columns uint16 }
 
 // Image is an image in the engine's store.
 type Image struct {

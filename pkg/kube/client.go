@@ -97,8 +97,16 @@ func (c *Client) readyz(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
+	text := string(body)
+	// Of an answer in plain text, as this one is, client-go keeps the beginning in the error alone.
+	var status *apierrors.StatusError
+	if errors.As(err, &status) && text == "" && status.ErrStatus.Details != nil {
+		for _, cause := range status.ErrStatus.Details.Causes {
+			text += cause.Message + "\n"
+		}
+	}
 	var failed []string
-	for line := range strings.Lines(string(body)) {
+	for line := range strings.Lines(text) {
 		if name, ok := strings.CutPrefix(line, "[-]"); ok {
 			name, _, _ = strings.Cut(name, " ")
 			failed = append(failed, name)

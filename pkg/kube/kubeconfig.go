@@ -78,7 +78,7 @@ func RemoveKubeconfig(ctx context.Context, path, contextName string) (removed bo
 
 // RewriteKubeconfig returns a kubeconfig with only the current context of the
 // given one, under a new name for cluster, user and context, with another
-// server URL. It turns a node's admin.conf into one for the host.
+// server URL, if server is not empty. It turns a node's admin.conf into one for the host.
 func RewriteKubeconfig(kubeconfig []byte, name, server string) ([]byte, error) {
 	in, err := clientcmd.Load(kubeconfig)
 	if err != nil {
@@ -92,7 +92,9 @@ func RewriteKubeconfig(kubeconfig []byte, name, server string) ([]byte, error) {
 	if cluster == nil || user == nil {
 		return nil, fmt.Errorf("context %q names a cluster or a user that is missing", in.CurrentContext)
 	}
-	cluster.Server = server
+	if server != "" {
+		cluster.Server = server
+	}
 	out := clientcmdapi.NewConfig()
 	out.Clusters[name], out.AuthInfos[name] = cluster, user
 	out.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name}

@@ -60,6 +60,19 @@ func (n *Node) Output(ctx context.Context, argv ...string) ([]byte, error) {
 	return stdout.Bytes(), nil
 }
 
+// Stream runs a command and passes on what it prints, on both streams, while it
+// runs. A *CommandError tells of an exit code other than 0.
+func (n *Node) Stream(ctx context.Context, w io.Writer, argv ...string) error {
+	exit, err := n.engine.Exec(ctx, n.Name, engine.Process{Argv: argv, Stdout: w, Stderr: w})
+	if err != nil {
+		return fmt.Errorf("%s: %s: %w", n.Name, strings.Join(argv, " "), err)
+	}
+	if exit != 0 {
+		return &CommandError{Node: n.Name, Argv: argv, Exit: exit}
+	}
+	return nil
+}
+
 // ReadFile returns a regular file's content. The container need not run. It
 // wraps engine.ErrNotFound for a file that does not exist.
 func (n *Node) ReadFile(ctx context.Context, name string) ([]byte, error) {

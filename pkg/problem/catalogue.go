@@ -143,6 +143,16 @@ var (
 		Summary: "the image could not be pulled",
 		Advice:  "Check the reference and the network, log in with 'podman login' if the registry asks for it, or build the image here with 'rk build node-image'.",
 	}
+	ImageNotFound = &Problem{
+		Code: "RK311", Exit: ExitFailure,
+		Summary: "the image is not in the engine's store",
+		Advice:  "'podman images' or 'docker images' lists what is there. Build or pull the image first, or load a file with --archive.",
+	}
+	ImagePlatform = &Problem{
+		Code: "RK312", Exit: ExitFailure,
+		Summary: "the image is not made for the platform of the nodes",
+		Advice:  "Build or pull it for this platform, for example with 'podman pull --platform linux/amd64 IMAGE', or save an archive that has it.",
+	}
 )
 
 // RK4xx: usage and configuration.
@@ -218,6 +228,30 @@ var (
 	}
 )
 
+// RK5xx: what is done with the nodes of a running cluster.
+var (
+	NodeNotFound = &Problem{
+		Code: "RK511", Exit: ExitFailure,
+		Summary: "there is no node of this name",
+		Advice:  "'rk get nodes' lists the nodes of all clusters.",
+	}
+	NodeNotRunning = &Problem{
+		Code: "RK512", Exit: ExitFailure,
+		Summary: "the node does not run",
+		Advice:  "'rk get nodes' shows the state of each. 'rk logs NODE' shows what it printed before it stopped.",
+	}
+	ImportFailed = &Problem{
+		Code: "RK513", Exit: ExitFailure,
+		Summary: "containerd in a node did not take the image",
+		Advice:  "Its own message is above. 'rk exec NODE -- journalctl -u containerd' tells more.",
+	}
+	ClusterUnhealthy = &Problem{
+		Code: "RK514", Exit: ExitFailure,
+		Summary: "the cluster is not healthy",
+		Advice:  "What is wrong is listed above. 'rk logs CLUSTER' shows the journals of the nodes, 'rk export logs CLUSTER' collects everything.",
+	}
+)
+
 // RK6xx: the kubeconfig.
 var (
 	KubeconfigUnreadable = &Problem{
@@ -251,8 +285,9 @@ var catalogue = slices.Concat([]*Problem{
 	NoUserSession, NoSubIDs, NotDelegated, DiskFull, PortTaken, HostLimit,
 	NoEngine, EngineUnreachable, EngineRootful, EngineTooOld, EngineFailed, SubnetClash, EngineServiceFailed,
 	ImageNotPresent, NotNodeImage, BuildToolMissing, SourceUnreachable, ArchiveUnreadable, KubernetesUnknown,
-	BuildFailed, ChecksumMismatch, ImageArch, PullFailed,
+	BuildFailed, ChecksumMismatch, ImageArch, PullFailed, ImageNotFound, ImagePlatform,
 	InvalidUsage, InvalidConfig, InvalidName, ClusterExists, ClusterNotFound, ConfigUnreadable,
 	NodeExited, APINotServing, NodesNotReady, AddonNotAvailable, AddonRejected, LeftOver, Interrupted,
+	NodeNotFound, NodeNotRunning, ImportFailed, ClusterUnhealthy,
 	KubeconfigUnreadable, KubeconfigLocked, KubeconfigUnwritable,
 }, checks, []*Problem{Internal})

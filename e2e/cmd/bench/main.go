@@ -32,10 +32,11 @@ const hostBin = "/opt/rk"
 
 func main() {
 	rounds := flag.Int("rounds", 5, "how often each case runs")
+	only := flag.String("only", "", "measure only this: create or load")
 	bin := flag.String("bin", "bin", "folder with rk and node-image.tar")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *bin, *rounds)
+	err := run(ctx, *bin, *only, *rounds)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -57,7 +58,7 @@ func createCase(size string, h *testhost.Host, workers int) *benchCase {
 	}
 }
 
-func run(ctx context.Context, bin string, rounds int) (err error) {
+func run(ctx context.Context, bin, only string, rounds int) (err error) {
 	bin, err = filepath.Abs(bin)
 	if err != nil {
 		return err
@@ -74,6 +75,19 @@ func run(ctx context.Context, bin string, rounds int) (err error) {
 	if err != nil {
 		return err
 	}
+	if only != "load" {
+		if err := runCreate(ctx, h, ref, rounds); err != nil {
+			return err
+		}
+	}
+	if only != "create" {
+		return runLoad(ctx, h, rounds)
+	}
+	return nil
+}
+
+// runCreate compares `rk create cluster` with the floor.
+func runCreate(ctx context.Context, h *testhost.Host, ref string, rounds int) error {
 	cases := []*benchCase{
 		{names: []string{"floor: kube-apiserver on etcd, /readyz"}, run: func(ctx context.Context) ([]time.Duration, error) { return floor(ctx, h, ref) }},
 		createCase("1 node", h, 0),
@@ -91,13 +105,14 @@ func run(ctx context.Context, bin string, rounds int) (err error) {
 			}
 		}
 	}
-	table(os.Stdout, cases)
+	table(os.Stdout, "the floor", cases)
 	return nil
 }
 
-func table(w io.Writer, cases []*benchCase) {
+// table prints the cases; the ratio is to the first one, which to says.
+func table(w io.Writer, to string, cases []*benchCase) {
 	var base float64
-	_, _ = fmt.Fprintf(w, "| case | median | min | max | ratio to the floor |\n|---|---|---|---|---|\n")
+	_, _ = fmt.Fprintf(w, "| case | median | min | max | ratio to %s |\n|---|---|---|---|---|\n", to)
 	for _, c := range cases {
 		for i, name := range c.names {
 			var seen []time.Duration

@@ -168,6 +168,18 @@ func (c *Client) ListContainers(ctx context.Context, sel map[string]string) ([]e
 	return list, nil
 }
 
+// InspectContainer implements engine.Containers.
+func (c *Client) InspectContainer(ctx context.Context, id string) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	_, raw, err := c.api.ContainerInspectWithRaw(ctx, id, false)
+	if err != nil {
+		return nil, fmt.Errorf("inspect container %s: %w", id, answered(ctx, err))
+	}
+	return raw, nil
+}
+
 // ContainerLogs implements engine.Containers.
 func (c *Client) ContainerLogs(ctx context.Context, id string, w io.Writer) error {
 	if err := ctx.Err(); err != nil {

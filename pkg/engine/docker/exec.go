@@ -62,6 +62,12 @@ func execOptions(p engine.Process) container.ExecOptions {
 	if o.User == "" {
 		o.User = "0" // by number, as not every image has names
 	}
+	if p.TTY != nil {
+		o.Tty = true
+		if p.TTY.Size != (engine.TTYSize{}) {
+			o.ConsoleSize = &[2]uint{uint(p.TTY.Size.Rows), uint(p.TTY.Size.Columns)} // API 1.42; the client leaves it out before
+		}
+	}
 	return o
 }
 
@@ -113,9 +119,12 @@ func (c *Client) execStart(ctx context.Context, session string, p engine.Process
 	// Nothing but closing the connection interrupts a read.
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 
-	output, err := c.upgrade(ctx, conn, session)
+	output, err := c.upgrade(ctx, conn, session, p.TTY != nil)
 	if err != nil {
 		return err
+	}
+	if p.TTY != nil {
+		defer c.follow(ctx, session, *p.TTY)()
 	}
 	if p.Stdin != nil {
 		go func() {
@@ -126,7 +135,11 @@ func (c *Client) execStart(ctx context.Context, session string, p engine.Process
 			}
 		}()
 	}
-	err = demultiplex(output, p.Stdout, p.Stderr)
+	if p.TTY != nil {
+		err = terminalOutput(p.Stdout, output)
+	} else {
+		err = demultiplex(output, p.Stdout, p.Stderr)
+	}
 	if p.Stdin != nil && errors.Is(err, syscall.ECONNRESET) {
 		// The daemon closed the connection with input in it that the process
 		// did not read. The kernel delivers the output before this error.
@@ -136,9 +149,9 @@ func (c *Client) execStart(ctx context.Context, session string, p engine.Process
 }
 
 // upgrade starts an exec session over conn and returns its output.
-func (c *Client) upgrade(ctx context.Context, conn net.Conn, session string) (io.Reader, error) {
+func (c *Client) upgrade(ctx context.Context, conn net.Conn, session string, tty bool) (io.Reader, error) {
 	url := "http://d/v" + c.api.ClientVersion() + "/exec/" + session + "/start"
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(`{"Detach":false,"Tty":false}`))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(fmt.Sprintf(`{"Detach":false,"Tty":%t}`, tty)))
 	if err != nil {
 		return nil, err
 	}
@@ -158,6 +171,49 @@ func (c *Client) upgrade(ctx context.Context, conn net.Conn, session string) (io
 	}
 	defer response.Body.Close()
 	return nil, refusal(response)
+}
+
+// terminalOutput passes on what a terminal shows, which is not multiplexed.
+func terminalOutput(w io.Writer, r io.Reader) error {
+	if w == nil {
+		w = io.Discard
+	}
+	_, err := io.Copy(w, r)
+	return err
+}
+
+// resizeTries is how often the first size is set: the daemon refuses it until
+// the process runs, and versions before API 1.42 have no other way.
+const resizeTries = 8
+
+// follow sets the sizes of a terminal until stop is called.
+func (c *Client) follow(ctx context.Context, session string, tty engine.TTY) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for try, pause := 0, firstLook; tty.Size != (engine.TTYSize{}) && try < resizeTries; try, pause = try+1, 2*pause {
+			if c.resize(ctx, session, tty.Size) == nil || sleep(ctx, pause) != nil {
+				break
+			}
+		}
+		for {
+			select {
+			case size, ok := <-tty.Resize:
+				if !ok {
+					return
+				}
+				_ = c.resize(ctx, session, size) // a process that has ended has no terminal
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+func (c *Client) resize(ctx context.Context, session string, size engine.TTYSize) error {
+	return c.api.ContainerExecResize(ctx, session, container.ResizeOptions{Height: uint(size.Rows), Width: uint(size.Columns)})
 }
 
 // refusal is the error that the daemon answered instead of an upgrade.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/docker/docker/api/types/image"
@@ -29,6 +30,27 @@ func (c *Client) InspectImage(ctx context.Context, ref string) (engine.Image, er
 		return engine.Image{}, fmt.Errorf("image %s: %w", ref, answered(ctx, err))
 	}
 	return toImage(report), nil
+}
+
+// ListImages implements engine.Images.
+func (c *Client) ListImages(ctx context.Context) ([]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	reports, err := c.api.ImageList(ctx, image.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", answered(ctx, err))
+	}
+	refs := []string{}
+	for _, r := range reports {
+		for _, tag := range r.RepoTags {
+			if tag != "<none>:<none>" { // versions before API 1.43 say so
+				refs = append(refs, tag)
+			}
+		}
+	}
+	slices.Sort(refs)
+	return refs, nil
 }
 
 // LoadImage implements engine.Images.
@@ -53,6 +75,23 @@ func (c *Client) LoadImage(ctx context.Context, archive io.Reader) ([]string, er
 		return nil, fmt.Errorf("load image: %w", failure(ctx, err))
 	}
 	return refs, nil
+}
+
+// SaveImages implements engine.Images.
+func (c *Client) SaveImages(ctx context.Context, refs []string) (io.ReadCloser, error) {
+	for _, ref := range refs { // the daemon's own error about one is not the same in all versions
+		if _, err := c.InspectImage(ctx, ref); err != nil {
+			return nil, fmt.Errorf("save images: %w", err)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	archive, err := c.api.ImageSave(ctx, refs)
+	if err != nil {
+		return nil, fmt.Errorf("save images: %w", answered(ctx, err))
+	}
+	return archive, nil
 }
 
 // PullImage implements engine.Images.

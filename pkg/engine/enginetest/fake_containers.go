@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -237,6 +238,22 @@ func (f *Fake) ListContainers(ctx context.Context, sel map[string]string) ([]eng
 		return nil, err
 	}
 	return list, nil
+}
+
+// InspectContainer implements engine.Containers: it tells what was asked for.
+func (f *Fake) InspectContainer(ctx context.Context, id string) (text []byte, err error) {
+	err = f.do(ctx, Call{Op: "InspectContainer", Target: f.name(id)}, f.locked(func() error {
+		c, err := f.find(id)
+		if err != nil {
+			return err
+		}
+		text, err = json.Marshal(map[string]any{"Id": c.id, "State": c.report().State, "Config": c.spec})
+		return err
+	}))
+	if err != nil {
+		return nil, err
+	}
+	return text, nil
 }
 
 // ContainerLogs implements engine.Containers.

@@ -7,10 +7,14 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/rootless-kubernetes/rk/pkg/engine"
@@ -23,7 +27,9 @@ var (
 
 type fakeImage struct {
 	engine.Image
-	files tree
+	files  tree
+	config []byte   // of the image's archive; nil for one that AddImage made
+	layers [][]byte // of the archive, lowest first
 }
 
 // AddImage puts an image with a few empty directories into the store. An
@@ -31,14 +37,14 @@ type fakeImage struct {
 func (f *Fake) AddImage(ref string, img engine.Image) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.images[ref] = fakeImage{completed(ref, img), debianDirs()}
+	f.images[ref] = fakeImage{Image: completed(ref, img), files: debianDirs()}
 }
 
 // AddRemoteImage makes an image available to PullImage.
 func (f *Fake) AddRemoteImage(ref string, img engine.Image) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.remote[ref] = fakeImage{completed(ref, img), debianDirs()}
+	f.remote[ref] = fakeImage{Image: completed(ref, img), files: debianDirs()}
 }
 
 func completed(ref string, img engine.Image) engine.Image {
@@ -67,6 +73,19 @@ func (f *Fake) InspectImage(ctx context.Context, ref string) (engine.Image, erro
 	return img, err
 }
 
+// ListImages implements engine.Images.
+func (f *Fake) ListImages(ctx context.Context) (refs []string, err error) {
+	err = f.do(ctx, Call{Op: "ListImages"}, f.locked(func() error {
+		refs = slices.AppendSeq([]string{}, maps.Keys(f.images))
+		slices.Sort(refs)
+		return nil
+	}))
+	if err != nil {
+		return nil, err
+	}
+	return refs, nil
+}
+
 // LoadImage implements engine.Images for archives of one image.
 func (f *Fake) LoadImage(ctx context.Context, archive io.Reader) (refs []string, err error) {
 	err = f.do(ctx, Call{Op: "LoadImage"}, func() error {
@@ -86,6 +105,85 @@ func (f *Fake) LoadImage(ctx context.Context, archive io.Reader) (refs []string,
 		return nil, err
 	}
 	return refs, nil
+}
+
+// SaveImages implements engine.Images. An image that AddImage made has no layers.
+func (f *Fake) SaveImages(ctx context.Context, refs []string) (io.ReadCloser, error) {
+	var archive []byte
+	err := f.do(ctx, Call{Op: "SaveImages", Target: strings.Join(refs, " ")}, f.locked(func() (err error) {
+		files := map[string][]byte{}
+		var manifest []savedImage
+		for _, ref := range refs {
+			img, ok := f.images[ref]
+			if !ok {
+				return fmt.Errorf("save images: image %s: %w", ref, engine.ErrNotFound)
+			}
+			saved, err := img.save(ref, files)
+			if err != nil {
+				return err
+			}
+			manifest = append(manifest, saved)
+		}
+		if files["manifest.json"], err = json.Marshal(manifest); err != nil {
+			return err
+		}
+		archive, err = pack(files)
+		return err
+	}))
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(bytes.NewReader(archive)), nil
+}
+
+// savedImage is an element of manifest.json.
+type savedImage struct {
+	Config           string
+	RepoTags, Layers []string
+}
+
+// save adds the files of an image to those of an archive.
+func (img fakeImage) save(ref string, files map[string][]byte) (savedImage, error) {
+	config := img.config
+	if config == nil {
+		var err error
+		config, err = json.Marshal(map[string]any{
+			"architecture": img.Arch, "os": "linux", "config": map[string]any{"Labels": img.Labels},
+			"rootfs": map[string]any{"type": "layers", "diff_ids": []string{}},
+		})
+		if err != nil {
+			return savedImage{}, err
+		}
+	}
+	add := func(content []byte, suffix string) string {
+		sum := sha256.Sum256(content)
+		name := hex.EncodeToString(sum[:]) + suffix
+		files[name] = content
+		return name
+	}
+	saved := savedImage{Config: add(config, ".json"), RepoTags: []string{ref}, Layers: []string{}}
+	for _, layer := range img.layers {
+		saved.Layers = append(saved.Layers, add(layer, ".tar"))
+	}
+	return saved, nil
+}
+
+// pack makes a tar archive.
+func pack(files map[string][]byte) ([]byte, error) {
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(files[name]))}); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(files[name]); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
 }
 
 // PullImage implements engine.Images; the registry is filled by AddRemoteImage.
@@ -141,13 +239,18 @@ func readArchive(archive io.Reader) (fakeImage, []string, error) {
 	if err := blobs.json(config, &c); err != nil {
 		return fakeImage{}, nil, err
 	}
-	img := fakeImage{engine.Image{ID: fakeID("image", string(blobs[config].content)), Labels: cloneMap(c.Config.Labels), Arch: c.Architecture}, tree{}}
+	sum := sha256.Sum256(blobs[config].content) // an image's ID is the digest of its configuration
+	img := fakeImage{
+		Image: engine.Image{ID: hex.EncodeToString(sum[:]), Labels: cloneMap(c.Config.Labels), Arch: c.Architecture},
+		files: tree{}, config: blobs[config].content,
+	}
 	for _, layer := range layers {
 		files, err := unpackLayer(blobs[layer].content)
 		if err != nil {
 			return fakeImage{}, nil, fmt.Errorf("layer %s: %w", layer, err)
 		}
 		img.Size += int64(len(blobs[layer].content))
+		img.layers = append(img.layers, blobs[layer].content)
 		img.files.merge(files)
 	}
 	return img, refs, nil

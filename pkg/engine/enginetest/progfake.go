@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"strconv"
+	"syscall"
 
 	"github.com/rootless-kubernetes/rk/pkg/engine"
 	"github.com/rootless-kubernetes/rk/pkg/engine/enginetest/internal/prog"
@@ -73,6 +74,7 @@ func (f *Fake) process(s engine.ContainerSpec, p engine.Process) prog.Process {
 		Args: p.Argv[1:], Env: env, UID: uid, Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr,
 		Getwd:    func() (string, error) { return dir, nil },
 		Hostname: func() (string, error) { return s.Hostname, nil },
+		Winsize:  winsize(p.TTY),
 		Open: func(name string) (prog.File, error) {
 			header, content, err := f.File(s.Name, name)
 			if err != nil {
@@ -80,6 +82,23 @@ func (f *Fake) process(s engine.ContainerSpec, p engine.Process) prog.Process {
 			}
 			return fakeFile{bytes.NewReader(content), header}, nil
 		},
+	}
+}
+
+// winsize tells the size of a terminal after the changes that were made to it.
+func winsize(tty *engine.TTY) func() (rows, columns uint16, err error) {
+	if tty == nil {
+		return func() (rows, columns uint16, err error) { return 0, 0, syscall.ENOTTY }
+	}
+	size := tty.Size
+	return func() (rows, columns uint16, err error) {
+		for {
+			select {
+			case size = <-tty.Resize:
+			default:
+				return size.Rows, size.Columns, nil
+			}
+		}
 	}
 }
 

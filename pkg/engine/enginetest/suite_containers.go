@@ -4,6 +4,7 @@ package enginetest
 
 import (
 	"bytes"
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -72,6 +73,19 @@ func (s *suite) containers() {
 		equal(s, "log of a container that never ran", out.String(), "")
 	})
 
+	s.test("Inspect", func(s *suite) {
+		spec := s.spec()
+		spec.Env = map[string]string{"SEEN_IN": "description"}
+		id := s.create(spec)
+		text, err := s.InspectContainer(s.Context(), id)
+		s.must(err)
+		if !json.Valid(text) || !bytes.Contains(text, []byte(id)) || !bytes.Contains(text, []byte("SEEN_IN")) {
+			s.Errorf("description: %s", text)
+		}
+		s.must(s.RemoveContainer(s.Context(), id))
+		_, err = s.InspectContainer(s.Context(), id)
+		s.is(err, engine.ErrNotFound)
+	})
 	s.test("Kill", func(s *suite) {
 		if !s.Live {
 			s.Skip("nothing to kill")

@@ -66,6 +66,7 @@ func (s *suite) exec() {
 
 	s.test("Streams", (*suite).streams)
 	s.test("Stdin", (*suite).stdin)
+	s.test("TTY", (*suite).tty)
 
 	s.test("Context", func(s *suite) {
 		id := s.run(s.spec())
@@ -100,6 +101,50 @@ func (s *suite) exec() {
 		}
 		wg.Wait()
 	})
+}
+
+// tty runs a process on a terminal whose size changes.
+func (s *suite) tty() {
+	id := s.run(s.spec())
+	exit, err := s.Exec(s.Context(), id, engine.Process{Argv: []string{program, "tty"}, Stdin: strings.NewReader("size?\n")})
+	s.must(err)
+	equal(s, "exit code without a terminal", exit, 1)
+	in, keyboard := io.Pipe()
+	resize := make(chan engine.TTYSize)
+	var out syncBuffer
+	type result struct {
+		exit int
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		exit, err := s.Exec(s.Context(), id, engine.Process{
+			Argv: []string{program, "tty"}, Stdin: in, Stdout: &out,
+			TTY: &engine.TTY{Size: engine.TTYSize{Rows: 33, Columns: 101}, Resize: resize},
+		})
+		done <- result{exit, errors.Join(err, in.Close())}
+	}()
+	typed := func(line string) {
+		_, err := io.WriteString(keyboard, line+"\n")
+		s.check(err)
+	}
+	shows := func(size string) {
+		s.Helper()
+		s.eventually(func() bool {
+			typed("size?")
+			return strings.Contains(string(out.Bytes()), "size "+size)
+		}, func() string { return "the terminal does not show " + size + ": " + string(out.Bytes()) })
+	}
+	shows("33x101")
+	sent := make(chan struct{})
+	go func() { defer close(sent); resize <- engine.TTYSize{Rows: 44, Columns: 120} }()
+	shows("44x120")
+	<-sent
+	typed("end")
+	r := <-done
+	s.must(r.err)
+	equal(s, "exit code", r.exit, 0)
+	s.must(keyboard.Close())
 }
 
 func (s *suite) streams() {

@@ -5,6 +5,7 @@ package enginetest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -51,6 +52,14 @@ func (s *suite) images() {
 		s.is(err, engine.ErrNotFound)
 		s.must(s.RemoveImage(s.Context(), OCIRef))
 	})
+	s.test("Save", (*suite).save)
+	s.test("List", func(s *suite) {
+		refs, err := s.ListImages(s.Context())
+		s.must(err)
+		if !slices.Contains(refs, ImageRef) || !slices.IsSorted(refs) {
+			s.Errorf("images %v", refs)
+		}
+	})
 	s.test("Errors", func(s *suite) {
 		_, err := s.InspectImage(s.Context(), "localhost/rk-enginetest-absent:v1")
 		s.is(err, engine.ErrNotFound)
@@ -61,6 +70,39 @@ func (s *suite) images() {
 		s.is(err, errFull)
 		s.fails(s.PullImage(s.Context(), "localhost/rk-enginetest-absent:v1"))
 	})
+}
+
+// save saves two images in one archive, in the format of "docker save", which
+// an engine that lost one of them loads again.
+func (s *suite) save() {
+	oci, err := OCIArchive(s.Binary)
+	s.must(err)
+	s.load(oci)
+	stream, err := s.SaveImages(s.Context(), []string{ImageRef, OCIRef})
+	s.must(err)
+	archive, err := io.ReadAll(stream)
+	s.must(errors.Join(err, stream.Close()))
+	files := tree{}
+	s.must(files.unpack("/", bytes.NewReader(archive)))
+	var saved []savedImage
+	s.must(files.json("/manifest.json", &saved))
+	var names []string
+	for _, img := range saved {
+		names = append(names, img.RepoTags...)
+		if _, ok := files["/"+img.Config]; !ok || len(img.Layers) != 1 {
+			s.Errorf("archive of %v: configuration %s, layers %v", img.RepoTags, img.Config, img.Layers)
+		}
+	}
+	slices.Sort(names)
+	if !slices.Equal(names, []string{OCIRef, ImageRef}) {
+		s.Errorf("images %v", names)
+	}
+	s.must(s.RemoveImage(s.Context(), OCIRef))
+	stream, err = s.SaveImages(s.Context(), []string{ImageRef})
+	s.must(err)
+	s.must(stream.Close()) // before its end
+	_, err = s.SaveImages(s.Context(), []string{ImageRef, OCIRef})
+	s.is(err, engine.ErrNotFound)
 }
 
 func (s *suite) networks() {
@@ -245,20 +287,23 @@ func (s *suite) cancelled() {
 	cancel()
 	fresh := s.spec()
 	for op, call := range map[string]func() error{
-		"Info":            func() error { _, err := s.Info(ctx); return err },
-		"CreateContainer": func() error { _, err := s.CreateContainer(ctx, fresh); return err },
-		"StartContainer":  func() error { return s.StartContainer(ctx, id) },
-		"StopContainer":   func() error { return s.StopContainer(ctx, id, time.Second) },
-		"RemoveContainer": func() error { return s.RemoveContainer(ctx, id) },
-		"ListContainers":  func() error { _, err := s.ListContainers(ctx, nil); return err },
-		"ContainerLogs":   func() error { return s.ContainerLogs(ctx, id, io.Discard) },
-		"Exec":            func() error { _, err := s.Exec(ctx, id, engine.Process{Argv: []string{program, "wait"}}); return err },
+		"Info":             func() error { _, err := s.Info(ctx); return err },
+		"CreateContainer":  func() error { _, err := s.CreateContainer(ctx, fresh); return err },
+		"StartContainer":   func() error { return s.StartContainer(ctx, id) },
+		"StopContainer":    func() error { return s.StopContainer(ctx, id, time.Second) },
+		"RemoveContainer":  func() error { return s.RemoveContainer(ctx, id) },
+		"ListContainers":   func() error { _, err := s.ListContainers(ctx, nil); return err },
+		"InspectContainer": func() error { _, err := s.InspectContainer(ctx, id); return err },
+		"ContainerLogs":    func() error { return s.ContainerLogs(ctx, id, io.Discard) },
+		"Exec":             func() error { _, err := s.Exec(ctx, id, engine.Process{Argv: []string{program, "wait"}}); return err },
 		"CopyIn": func() error {
 			return s.CopyIn(ctx, id, "/", bytes.NewReader(archiveOf(s.T, map[string]string{"x": ""})))
 		},
 		"CopyOut":      func() error { _, err := s.CopyOut(ctx, id, "/etc"); return err },
 		"InspectImage": func() error { _, err := s.InspectImage(ctx, ImageRef); return err },
 		"LoadImage":    func() error { _, err := s.LoadImage(ctx, newReader(s.archive)); return err },
+		"ListImages":   func() error { _, err := s.ListImages(ctx); return err },
+		"SaveImages":   func() error { _, err := s.SaveImages(ctx, []string{ImageRef}); return err },
 		"PullImage":    func() error { return s.PullImage(ctx, ImageRef) },
 		"RemoveImage":  func() error { return s.RemoveImage(ctx, ImageRef) },
 		"CreateNetwork": func() error {

@@ -169,6 +169,17 @@ func (c *Client) inspect(ctx context.Context, id string) (*define.InspectContain
 	return d, err
 }
 
+// InspectContainer implements engine.Containers.
+func (c *Client) InspectContainer(ctx context.Context, id string) ([]byte, error) {
+	response, err := c.request(ctx, http.MethodGet, "/containers/%s/json", nil, nil, id)
+	if err != nil {
+		return nil, fmt.Errorf("inspect container %s: %w", id, err)
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(response.Body)
+	return raw, wrap(failure(ctx, err), "inspect container %s", id)
+}
+
 // ContainerLogs implements engine.Containers.
 func (c *Client) ContainerLogs(ctx context.Context, id string, w io.Writer) error {
 	query := url.Values{"stdout": {"true"}, "stderr": {"true"}}
@@ -216,6 +227,24 @@ func (c *Client) InspectImage(ctx context.Context, ref string) (engine.Image, er
 	return image(report), nil
 }
 
+// ListImages implements engine.Images.
+func (c *Client) ListImages(ctx context.Context) ([]string, error) {
+	var reports []*types.ImageSummary
+	err := c.do(ctx, func(ctx context.Context) (err error) {
+		reports, err = images.List(ctx, nil)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	refs := []string{}
+	for _, r := range reports {
+		refs = append(refs, r.RepoTags...)
+	}
+	slices.Sort(refs)
+	return refs, nil
+}
+
 // LoadImage implements engine.Images.
 func (c *Client) LoadImage(ctx context.Context, archive io.Reader) ([]string, error) {
 	var report *types.ImageLoadReport
@@ -227,6 +256,23 @@ func (c *Client) LoadImage(ctx context.Context, archive io.Reader) ([]string, er
 		return nil, fmt.Errorf("load image: %w", err)
 	}
 	return report.Names, nil
+}
+
+// SaveImages implements engine.Images. Podman writes the archive to a file of
+// its own before it sends it.
+func (c *Client) SaveImages(ctx context.Context, refs []string) (io.ReadCloser, error) {
+	for _, ref := range refs { // the service answers an unknown one with status 400
+		if _, err := c.InspectImage(ctx, ref); err != nil {
+			return nil, fmt.Errorf("save images: %w", err)
+		}
+	}
+	// The bindings' Export writes into a writer until the end, and would need a goroutine to read from.
+	query := url.Values{"format": {define.V2s2Archive}, "references": refs}
+	response, err := c.request(ctx, http.MethodGet, "/images/export", query, nil)
+	if err != nil {
+		return nil, fmt.Errorf("save images: %w", err)
+	}
+	return response.Body, nil
 }
 
 // PullImage implements engine.Images.

@@ -180,10 +180,10 @@ func (c *Client) do(ctx context.Context, f func(ctx context.Context) error) erro
 
 // request is do for an endpoint that the bindings have no good function for.
 // The caller closes the body of the response, which has status 2xx.
-func (c *Client) request(ctx context.Context, method, endpoint string, query url.Values, body io.Reader, name string) (*bindings.APIResponse, error) {
+func (c *Client) request(ctx context.Context, method, endpoint string, query url.Values, body io.Reader, names ...string) (*bindings.APIResponse, error) {
 	var response *bindings.APIResponse
 	err := c.do(ctx, func(ctx context.Context) error {
-		r, err := c.conn.DoRequest(ctx, body, method, endpoint, query, nil, name)
+		r, err := c.conn.DoRequest(ctx, body, method, endpoint, query, nil, names...)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ package podman
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -62,6 +63,7 @@ func (c *Client) execCreate(ctx context.Context, id string, p engine.Process) (s
 	if config.User == "" {
 		config.User = "0" // by number, as not every image has names
 	}
+	config.Tty = p.TTY != nil
 	for k, v := range p.Env {
 		config.Env = append(config.Env, k+"="+v)
 	}
@@ -82,9 +84,12 @@ func (c *Client) execStart(ctx context.Context, session string, p engine.Process
 	// Nothing but closing the connection interrupts a read.
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 
-	output, err := upgrade(ctx, conn, session)
+	output, err := upgrade(ctx, conn, session, p.TTY)
 	if err != nil {
 		return err
+	}
+	if p.TTY != nil {
+		defer c.follow(ctx, session, *p.TTY)()
 	}
 	if p.Stdin != nil {
 		go func() {
@@ -94,6 +99,9 @@ func (c *Client) execStart(ctx context.Context, session string, p engine.Process
 				_ = half.CloseWrite()
 			}
 		}()
+	}
+	if p.TTY != nil {
+		return failure(ctx, terminalOutput(p.Stdout, output))
 	}
 	if p.Stdin == nil {
 		return failure(ctx, demultiplex(output, p.Stdout, p.Stderr))
@@ -108,8 +116,21 @@ func (c *Client) execStart(ctx context.Context, session string, p engine.Process
 }
 
 // upgrade starts an exec session over conn and returns its output.
-func upgrade(ctx context.Context, conn net.Conn, session string) (io.Reader, error) {
-	body := strings.NewReader(`{"Detach":false,"Tty":false}`)
+func upgrade(ctx context.Context, conn net.Conn, session string, tty *engine.TTY) (io.Reader, error) {
+	start := struct {
+		Detach bool
+		Tty    bool
+		Height uint16 `json:"h,omitempty"`
+		Width  uint16 `json:"w,omitempty"`
+	}{Tty: tty != nil}
+	if tty != nil {
+		start.Height, start.Width = tty.Size.Rows, tty.Size.Columns
+	}
+	text, err := json.Marshal(start)
+	if err != nil {
+		return nil, err
+	}
+	body := bytes.NewReader(text)
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://d/v4.0.0/libpod/exec/"+session+"/start", body)
 	if err != nil {
 		return nil, err
@@ -134,6 +155,41 @@ func upgrade(ctx context.Context, conn net.Conn, session string) (io.Reader, err
 		err = &errorhandling.ErrorModel{Message: "unexpected status " + response.Status}
 	}
 	return nil, answered(err)
+}
+
+// terminalOutput passes on what a terminal shows, which is not multiplexed. The
+// service ends the connection when the process ends, with input in it or not.
+func terminalOutput(w io.Writer, r io.Reader) error {
+	if w == nil {
+		w = io.Discard
+	}
+	if _, err := io.Copy(w, r); !errors.Is(err, syscall.ECONNRESET) {
+		return err
+	}
+	return nil
+}
+
+// follow sets the sizes of a terminal until stop is called.
+func (c *Client) follow(ctx context.Context, session string, tty engine.TTY) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case size, ok := <-tty.Resize:
+				if !ok {
+					return
+				}
+				options := new(containers.ResizeExecTTYOptions).WithHeight(int(size.Rows)).WithWidth(int(size.Columns))
+				// A process that has ended has no terminal.
+				_ = c.do(ctx, func(ctx context.Context) error { return containers.ResizeExecTTY(ctx, session, options) })
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
 }
 
 // demultiplex is multiplex.Split with a message of the service as an apiError.

@@ -9,6 +9,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rootless-kubernetes/rk/pkg/engine/enginetest/internal/prog"
 )
 
@@ -19,6 +21,13 @@ func run() int {
 	defer stop()
 	return prog.Main(ctx, prog.Process{
 		Args: os.Args[1:], Env: os.Environ(), UID: os.Getuid(), Getwd: os.Getwd, Hostname: os.Hostname,
+		Winsize: func() (rows, columns uint16, err error) {
+			size, err := unix.IoctlGetWinsize(int(os.Stdin.Fd()), unix.TIOCGWINSZ)
+			if err != nil {
+				return 0, 0, err
+			}
+			return size.Row, size.Col, nil
+		},
 		Open:  func(name string) (prog.File, error) { return os.Open(name) },
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	})

@@ -7,6 +7,7 @@
 package prog
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -28,6 +29,7 @@ type Process struct {
 	Getwd          func() (string, error)
 	Hostname       func() (string, error)
 	Open           func(name string) (File, error)
+	Winsize        func() (rows, columns uint16, err error) // of the terminal that is stdin
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 }
@@ -38,7 +40,7 @@ type File interface {
 	Stat() (fs.FileInfo, error)
 }
 
-var errUsage = errors.New("usage: testprog wait|exit N|echo WORD...|complain WORD...|cat [FILE...]|stat FILE...|flood N|env|whoami|listen PORT|dial HOST:PORT")
+var errUsage = errors.New("usage: testprog wait|exit N|echo WORD...|complain WORD...|cat [FILE...]|stat FILE...|flood N|env|whoami|listen PORT|dial HOST:PORT|tty")
 
 // Main runs one command and returns its exit code. ctx ends on SIGTERM.
 //
@@ -52,6 +54,8 @@ var errUsage = errors.New("usage: testprog wait|exit N|echo WORD...|complain WOR
 //	whoami           prints "UID@HOSTNAME:DIR"
 //	listen PORT      serves "hello from HOSTNAME" to each TCP connection
 //	dial HOST:PORT   prints what it is sent there
+//	tty              prints "size ROWSxCOLUMNS" of its terminal for each line of
+//	                 stdin, until one says "end"
 func Main(ctx context.Context, p Process) int {
 	if len(p.Args) == 0 {
 		p.Args = []string{""}
@@ -99,9 +103,25 @@ func (p Process) run(ctx context.Context, command string, args []string) error {
 		return p.listen(ctx, args[0])
 	case command == "dial" && len(args) == 1:
 		return p.dial(ctx, args[0])
+	case command == "tty" && len(args) == 0:
+		return p.tty()
 	default:
 		return errUsage
 	}
+}
+
+func (p Process) tty() error {
+	lines := bufio.NewScanner(p.Stdin)
+	for lines.Scan() && lines.Text() != "end" {
+		rows, columns, err := p.Winsize()
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(p.Stdout, "size %dx%d\n", rows, columns); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
 }
 
 func (p Process) cat(names []string) error {
