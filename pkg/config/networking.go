@@ -107,7 +107,7 @@ func (e *Errors) networking(n Networking, nodes int) {
 		e.oneOf(at+"kubeProxyMode", n.KubeProxyMode, "iptables", "nftables", KubeProxyNone)
 	}
 	for i, domain := range n.DNSSearch {
-		if !domainRe.MatchString(domain) || len(domain) > maxDomain {
+		if !IsDomain(domain) {
 			e.add(fmt.Sprintf("%sdnsSearch[%d]", at, i), "%q is not a domain name; write it like example.org", domain)
 		}
 	}
@@ -117,6 +117,9 @@ func (e *Errors) networking(n Networking, nodes int) {
 const maxDomain = 253
 
 var domainRe = regexp.MustCompile(`^[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?)*\.?$`)
+
+// IsDomain says whether s is the name of a DNS domain.
+func IsDomain(s string) bool { return len(s) <= maxDomain && domainRe.MatchString(s) }
 
 // disjoint refuses overlaps of two fields' subnets.
 func (e *Errors) disjoint(path string, own []netip.Prefix, other string, others []netip.Prefix) {

@@ -129,3 +129,11 @@ func (e *Errors) operations(at string, operations []PatchOperation) {
 }
 
 func contains(list []string, s string) bool { return slices.Contains(list, s) }
+
+// ValidateLabels reports what is wrong with labels of a node that come from
+// elsewhere than nodes[].labels; path says where from.
+func ValidateLabels(path string, labels map[string]string) Errors {
+	var errs Errors
+	errs.labels(path, labels)
+	return errs
+}
