@@ -131,7 +131,8 @@ func (c *Config) json(at string, p config.KubeadmPatch) config.Errors {
 func (c *Config) set(kind string, doc document, path func([]string) string) config.Errors {
 	var errs config.Errors
 	dropEmpty(doc)
-	for _, change := range c.changes(kind, doc) {
+	delete(doc, "metadata") // kind's configurations have one, and nothing reads it
+	for _, change := range patch.Changes(byName(c.docs[kind]), byName(doc)) {
 		v, why := c.judge(kind, change)
 		switch v {
 		case refused:
@@ -142,18 +143,6 @@ func (c *Config) set(kind string, doc document, path func([]string) string) conf
 	}
 	c.docs[kind] = doc
 	return errs
-}
-
-// changes are those of a document, extraArgs looked into by name.
-func (c *Config) changes(kind string, doc document) []patch.Change {
-	var out []patch.Change
-	for _, change := range patch.Changes(byName(c.docs[kind]), byName(doc)) {
-		if slices.Equal(change.Path, []string{"metadata"}) {
-			continue
-		}
-		out = append(out, change)
-	}
-	return out
 }
 
 // byName is a document in which lists of arguments are maps.
