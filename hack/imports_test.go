@@ -34,11 +34,11 @@ var layers = map[string][]string{
 	"cmd/rk": {"pkg/cli", "pkg/problem"},
 
 	"pkg/cli": {
-		"docs", "images", "pkg/cluster", "pkg/config", "pkg/engine", "pkg/engine/connect", "pkg/kube", "pkg/nodeimage", "pkg/nodeimage/part",
+		"docs", "images", "pkg/cluster", "pkg/config", "pkg/engine", "pkg/engine/connect", "pkg/kindcompat", "pkg/kube", "pkg/nodeimage", "pkg/nodeimage/part",
 		"pkg/plan", "pkg/preflight", "pkg/problem", "pkg/step", "pkg/ui",
 	},
 	"pkg/cluster":    {"pkg/config", "pkg/engine", "pkg/group", "pkg/kube", "pkg/node", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/step"},
-	"pkg/kindcompat": {"pkg/config", "pkg/engine", "pkg/node", "pkg/problem"},
+	"pkg/kindcompat": {"pkg/config", "pkg/engine", "pkg/node", "pkg/patch", "pkg/problem"},
 	"pkg/kube":       {"pkg/group", "pkg/problem"},
 	"pkg/node":       {"pkg/engine", "pkg/problem"},
 	"pkg/preflight":  {"pkg/config", "pkg/engine", "pkg/nodeimage", "pkg/plan", "pkg/problem"},
@@ -116,7 +116,7 @@ var libraries = []library{
 	{"github.com/google/go-containerregistry", []string{"pkg/nodeimage", "pkg/engine/enginetest"}}, // the suite makes images to load
 	{"go.etcd.io/bbolt", []string{"pkg/nodeimage"}},
 	{"github.com/distribution/reference", []string{"pkg/config"}},
-	{"go.yaml.in/yaml/v3", []string{"pkg/config", "pkg/kube"}}, // trees with line numbers, with comments
+	{"go.yaml.in/yaml/v3", []string{"pkg/config", "pkg/kindcompat", "pkg/kube"}}, // trees with line numbers (and as kind itself decodes), with comments
 	{"sigs.k8s.io/yaml", nil},
 	{"github.com/blang/semver/v4", nil},
 	{"golang.org/x/sync", nil},

@@ -63,6 +63,8 @@ type app struct {
 	verbose  bool
 	progress string // --progress
 	engine   string // --engine
+
+	file configFile // the configuration file that was read, for messages
 }
 
 // New returns the command rk. Its errors hold a problem.Problem with the exit code; [Run] prints them.
@@ -158,7 +160,7 @@ container engine. No root is needed, and nothing runs beside the clusters.
 	}
 	choices(cmd, "engine", connect.Names...)
 	choices(cmd, "progress", "auto", "tty", "plain", "json", "quiet")
-	cmd.AddCommand(a.create(), a.delete(), a.get(), a.build(), a.doctor(), a.version(), a.explain())
+	cmd.AddCommand(a.create(), a.delete(), a.get(), a.build(), a.config(), a.doctor(), a.version(), a.explain())
 	return cmd
 }
 

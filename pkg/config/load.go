@@ -220,8 +220,7 @@ func checkFormat(root *yaml.Node) (errs Errors, final bool) {
 	version, kind := child(root, "apiVersion"), child(root, "kind")
 	switch v := scalarText(version); {
 	case strings.HasPrefix(v, kindAPI):
-		fail("apiVersion", "%q is kind's format, which this version of rk does not read; write the cluster as apiVersion: %s (see docs/config.md)",
-			v, text(APIVersion))
+		fail("apiVersion", "%q is kind's format; this is read as one of rk: apiVersion: %s (see docs/config.md)", v, text(APIVersion))
 		return errs, true
 	case version != nil && version.Kind != yaml.ScalarNode:
 		fail("apiVersion", "must be a string, not %s; write: %s", describe(version), text(APIVersion))

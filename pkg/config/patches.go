@@ -137,3 +137,10 @@ func ValidateLabels(path string, labels map[string]string) Errors {
 	errs.labels(path, labels)
 	return errs
 }
+
+// CanPatch says whether there is a kind of document, and a version of it in
+// which patches can be written; an empty version is the newest.
+func CanPatch(kind, version string) bool {
+	versions, ok := patchKinds[kind]
+	return ok && (version == "" || contains(versions, version))
+}

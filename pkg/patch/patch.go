@@ -75,27 +75,28 @@ func JSON(doc map[string]any, operations []Operation) (map[string]any, error) {
 }
 
 func parseJSON(data []byte) (map[string]any, error) {
-	var out map[string]any
+	var out any
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	if err := d.Decode(&out); err != nil {
 		return nil, err
 	}
-	if out == nil {
-		return nil, errors.New("the result is no mapping")
-	}
 	normal, err := normalize(out)
 	if err != nil {
 		return nil, err
 	}
-	return normal.(map[string]any), nil //nolint:forcetypeassert // a map stays one
+	doc, ok := normal.(map[string]any)
+	if !ok {
+		return nil, errors.New("it is no mapping of fields")
+	}
+	return doc, nil
 }
 
 // YAML parses one document, a mapping. A key that is there twice is an error.
 func YAML(s string) (map[string]any, error) {
 	data, err := yaml.YAMLToJSONStrict([]byte(s))
 	if err != nil {
-		return nil, err
+		return nil, errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	return parseJSON(data)
 }
