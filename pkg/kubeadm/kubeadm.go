@@ -139,10 +139,21 @@ func (c *Config) set(kind string, doc document, path func([]string) string) conf
 			errs = append(errs, config.Error{Path: path(change.Path), Message: fmt.Sprintf("%s.%s %s", kind, name(change.Path), why)})
 		case noEffect:
 			c.notes = append(c.notes, config.Error{Path: path(change.Path), Message: fmt.Sprintf("%s.%s has no effect: %s", kind, name(change.Path), why)})
+			remove(doc, change.Path)
+		case honoured:
+			if why == obsolete {
+				remove(doc, change.Path)
+			}
 		}
 	}
 	c.docs[kind] = doc
 	return errs
+}
+
+// remove takes out what a document of the present version does not have.
+func remove(doc document, path []string) {
+	above, _ := patch.At(doc, path[:len(path)-1]...).(document)
+	delete(above, path[len(path)-1])
 }
 
 // byName is a document in which lists of arguments are maps.

@@ -355,6 +355,9 @@ dns: {type: CoreDNS}
 	if got, want := command(t, c, "kube-apiserver"), "await kube-apiserver --authorization-mode=Node --feature-gates=A=true --secure-port=6443 --v=1"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
+	if doc, err := c.Document(config.ClusterConfiguration); err != nil || strings.Contains(doc, "CoreDNS") || strings.Contains(doc, "metadata") {
+		t.Errorf("%v, what the present version has not is still there:\n%s", err, doc)
+	}
 }
 
 // Without delegated controllers, rk sets what depends on them.

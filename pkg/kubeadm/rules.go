@@ -27,7 +27,8 @@ type rule struct {
 	verdict verdict
 	why     string
 	// accept makes an exception for a value.
-	accept func(after any) bool
+	accept   func(after any) bool
+	obsolete bool
 }
 
 var yes = rule{}
@@ -35,6 +36,16 @@ var yes = rule{}
 func refuse(why string) rule { return rule{verdict: refused, why: why} }
 func without(why string) rule {
 	return rule{verdict: noEffect, why: why}
+}
+
+// obsolete is the reason for which a field that is accepted is taken out: the
+// present version of the document does not have it.
+const obsolete = "obsolete"
+
+// gone is the rule of a field that the present version of the document has not.
+func (r rule) gone() rule {
+	r.obsolete = true
+	return r
 }
 
 // unless is the rule with an exception for values.
@@ -59,7 +70,7 @@ var rules = map[string]map[string]rule{
 		"etcd.local.imageTag":         ownImages,
 		"etcd.external":               refuse("is not supported: rk runs etcd in the control plane, and backs nothing else up"),
 		"dns.disabled":                yes,
-		"dns.type":                    refuse("must be CoreDNS, which there is no alternative to").unless("CoreDNS"),
+		"dns.type":                    refuse("must be CoreDNS, which there is no alternative to").unless("CoreDNS").gone(),
 		"dns.imageRepository":         ownImages,
 		"dns.imageTag":                ownImages,
 		"imageRepository":             ownImages,
@@ -185,6 +196,9 @@ func (c *Config) judge(kind string, ch patch.Change) (verdict, string) {
 			continue
 		}
 		if r.accept != nil && r.accept(ch.After) {
+			if r.obsolete {
+				return honoured, obsolete
+			}
 			return honoured, ""
 		}
 		if sameList := r.verdict == refused && equalSubnets(ch); sameList {

@@ -104,7 +104,7 @@ func (m *maker) placeNodes() error {
 		}
 		m.nodes, m.groups = append(m.nodes, n), append(m.groups, p.group)
 	}
-	m.endpoint = netip.AddrPortFrom(m.nodes[0].IP, apiPort)
+	m.endpoint = netip.AddrPortFrom(m.nodes[0].IP, APIPort)
 	return nil
 }
 

@@ -21,7 +21,7 @@ func Check(c config.Cluster) (warnings []string, err error) {
 		Engine:     engine.Info{Name: "podman", Rootless: true, CgroupVersion: 2, Controllers: []string{"cpu", "memory", "pids"}},
 		Subnet:     netip.MustParsePrefix("192.0.2.0/24"), // for documentation: in no configuration (RFC 5737, RFC 3849)
 		IPv6Subnet: netip.MustParsePrefix("2001:db8::/64"),
-		APIPort:    apiPort,
+		APIPort:    APIPort,
 		HostPorts:  make([]uint16, len(HostPorts(c))),
 		Image:      ImageFacts{Ref: c.Image, KubernetesVersion: c.KubernetesVersion, Images: map[string]string{}},
 	}

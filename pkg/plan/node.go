@@ -378,7 +378,7 @@ func (m *maker) container(i int, n Node) engine.ContainerSpec {
 	}
 	if n.Role == RoleControlPlane {
 		spec.Ports = []engine.PortMapping{{
-			HostIP: m.apiServer.Addr(), HostPort: m.apiServer.Port(), ContainerPort: apiPort, Protocol: "tcp",
+			HostIP: m.apiServer.Addr(), HostPort: m.apiServer.Port(), ContainerPort: APIPort, Protocol: "tcp",
 		}}
 	}
 	spec.Ports = append(spec.Ports, m.ports[i]...)

@@ -40,7 +40,8 @@ const (
 )
 
 const (
-	apiPort = 6443
+	// APIPort is the port of the Kubernetes API in a control plane.
+	APIPort = 6443
 	// VarSeed is where files for /var lie in a node container before it
 	// starts: /var itself is a volume, and the node copies them there at its first boot.
 	VarSeed = "/etc/rk/var"
