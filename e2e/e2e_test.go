@@ -53,6 +53,7 @@ func TestTrixie(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, PodmanSocket: true})
 	conformance(t, h, podman)
 	runScenarios(t, h, podman, "one-node", "three-nodes", "kubeadm-join", "two-clusters", "nftables", "failures", "faults")
+	runIfAll(t, h, podman, "kind-config", "kind-network", "dual-stack")
 }
 
 // TestBookworm has no podman.socket: rk starts an API service of its own.
@@ -113,7 +114,7 @@ func TestTrixieDocker(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, Docker: &testhost.Docker{}})
 	conformance(t, h, docker)
 	runScenarios(t, h, docker, "one-node", "three-nodes", "failures", "two-engines")
-	runIfAll(t, h, docker, "two-clusters", "nftables")
+	runIfAll(t, h, docker, "two-clusters", "nftables", "kind-config", "kind-network", "dual-stack")
 }
 
 // TestBookwormDocker is Docker 20.10, the oldest.
