@@ -104,10 +104,7 @@ func (c *Config) json(at string, p config.KubeadmPatch) config.Errors {
 	addLists(p.Kind, doc)
 	older := p.APIVersion == config.KubeadmV1Beta3 || p.APIVersion == config.KubeadmV1Beta2
 	if older {
-		eachArgs(doc, func(m document, key string) error {
-			m[key] = argsAsMap(m[key])
-			return nil
-		})
+		doc = byName(doc)
 	}
 	operations := make([]patch.Operation, len(p.JSON6902))
 	for i, o := range p.JSON6902 {
@@ -185,13 +182,11 @@ func eachArgs(v any, f func(m document, key string) error) error {
 		return nil
 	}
 	for _, key := range slices.Sorted(maps.Keys(m)) {
-		err := error(nil)
-		if isArgs(key) {
-			err = f(m, key)
-		} else {
-			err = eachArgs(m[key], f)
-		}
-		if err != nil {
+		if !isArgs(key) {
+			if err := eachArgs(m[key], f); err != nil {
+				return err
+			}
+		} else if err := f(m, key); err != nil {
 			return err
 		}
 	}

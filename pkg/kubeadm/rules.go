@@ -251,7 +251,7 @@ func (c *Config) judgeArg(component, arg string, after any) (verdict, string) {
 func (c *Config) check(kind string, ch patch.Change) string {
 	last := ch.Path[len(ch.Path)-1]
 	switch {
-	case ch.After == nil:
+	case ch.After == nil, kind == config.KubeletConfiguration, kind == config.KubeProxyConfiguration: // the programs themselves check these
 	case last == "extraVolumes":
 		return checkVolumes(ch.After)
 	case last == "extraEnvs":

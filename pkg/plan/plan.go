@@ -192,13 +192,3 @@ type maker struct {
 func (m *maker) ipv6() bool {
 	return m.config.Networking.IPFamily != config.IPv4 && m.config.Networking.IPFamily != ""
 }
-
-// of returns the prefix of an address family, the zero value if there is none.
-func of(list []netip.Prefix, is6 bool) netip.Prefix {
-	for _, p := range list {
-		if p.Addr().Is6() == is6 {
-			return p
-		}
-	}
-	return netip.Prefix{}
-}
