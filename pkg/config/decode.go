@@ -350,6 +350,9 @@ func closest(name string, words []string) string {
 	return best
 }
 
+// Closest returns which of words is spelt most like name, empty if none is alike.
+func Closest(name string, words []string) string { return closest(name, words) }
+
 // allPaths returns the path of every field below t, as docs/config.md writes
 // them: "networking.podSubnet", "nodes[].role".
 func allPaths(t reflect.Type, prefix string) []string {

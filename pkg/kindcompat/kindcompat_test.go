@@ -36,7 +36,7 @@ func files(t *testing.T, dir string, least int) []string {
 	return list
 }
 
-func read(t *testing.T, file string) []byte {
+func read(t testing.TB, file string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(file)
 	if err != nil {

@@ -137,6 +137,8 @@ func (c *Config) set(kind string, doc document, path func([]string) string) conf
 		case noEffect:
 			c.notes = append(c.notes, config.Error{Path: path(change.Path), Message: fmt.Sprintf("%s.%s has no effect: %s", kind, name(change.Path), why)})
 			remove(doc, change.Path)
+		case doubtful:
+			c.notes = append(c.notes, config.Error{Path: path(change.Path), Message: fmt.Sprintf("%s.%s %s", kind, name(change.Path), why)})
 		case honoured:
 			if why == obsolete {
 				remove(doc, change.Path)

@@ -333,6 +333,35 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// What kubelet and kube-proxy do not know is told, and left to them.
+func TestUnfamiliarFields(t *testing.T) {
+	t.Parallel()
+	c := node(t)
+	errs := c.Patch("p", []config.KubeadmPatch{
+		merge(t, config.KubeletConfiguration, `{maxPod: 3, maxpods: 4, somethingElse: {a: 1}, maxPods: 5}`), merge(t, config.KubeProxyConfiguration, `{iptable: {}, iptables: {}}`),
+	})
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	var got []string
+	for _, n := range c.Notes() {
+		_, hint, _ := strings.Cut(n.Message, "does not know")
+		got = append(got, n.Path+hint)
+	}
+	want := []string{
+		"p[0].merge.maxPod; did you mean maxPods?", "p[0].merge.maxpods; did you mean maxPods?", "p[0].merge.somethingElse.a", "p[1].merge.iptable; did you mean iptables?",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if doc, err := c.Kubelet(); err != nil || !strings.Contains(doc, "maxPod: 3") {
+		t.Errorf("%v\n%s", err, doc)
+	}
+	if errs := c.Patch("p", []config.KubeadmPatch{merge(t, config.KubeletConfiguration, `{featureGates: all}`)}); len(errs) != 1 || !strings.Contains(errs[0].Message, "mapping of fields") {
+		t.Errorf("a scalar in place of a mapping: %v", errs)
+	}
+}
+
 // What says what is so anyway is no error, and changes nothing.
 func TestAsItIs(t *testing.T) {
 	t.Parallel()

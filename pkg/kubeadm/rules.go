@@ -18,7 +18,8 @@ type verdict int
 
 const (
 	honoured verdict = iota
-	noEffect         // told as a note
+	noEffect         // told as a note, and taken out
+	doubtful         // told as a note
 	refused          // an error
 )
 
@@ -99,7 +100,7 @@ var rules = map[string]map[string]rule{
 		"kind":          refuse("cannot be changed"),
 		"cgroupDriver":  refuse("is decided by rk: systemd where cgroup controllers are delegated to the node, else cgroupfs"),
 		"cgroupsPerQOS": noControllers,
-		"failSwapOn":    refuse("cannot be true: swap belongs to the host, and a node in a user namespace cannot turn it off").unless(false, nil),
+		"failSwapOn":    refuse("cannot be true: swap belongs to the host, and a node in a user namespace cannot turn it off").unless(false),
 		"protectKernelDefaults": refuse("cannot be true: the kernel's settings belong to the host, and the kubelet ends if they are not as it wants").
 			unless(false, nil),
 		"enforceNodeAllocatable":                   noControllers,
@@ -190,6 +191,16 @@ func (c *Config) judge(kind string, ch patch.Change) (verdict, string) {
 		return c.judgeArg(p[0], p[n-1], ch.After)
 	}
 	byPath := rules[kind]
+	if _, open := byPath[""]; open {
+		if why := unfamiliar(kind, p[0]); why != "" && ch.After != nil {
+			return doubtful, why
+		}
+		if _, isMap := ch.After.(document); ch.After != nil && !isMap && slices.ContainsFunc(slices.Collect(maps.Keys(byPath)), func(known string) bool {
+			return strings.HasPrefix(known, strings.Join(p, ".")+".")
+		}) {
+			return refused, "must be a mapping of fields"
+		}
+	}
 	for i := len(p); i >= 0; i-- {
 		r, ok := byPath[strings.Join(p[:i], ".")]
 		if !ok {

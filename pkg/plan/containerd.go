@@ -4,6 +4,7 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -195,6 +196,11 @@ func (m *maker) checkContainerd(at string, before, after map[string]any) config.
 		if path == systemdCgroup {
 			m.warnings = append(m.warnings, at+": SystemdCgroup of runc has no effect: each node sets it by what the host delegates")
 			continue
+		}
+		if _, isMap := c.After.(map[string]any); c.After != nil && !isMap && slices.ContainsFunc(slices.Collect(maps.Keys(containerdRules)), func(rule string) bool {
+			return strings.HasPrefix(rule, path+".")
+		}) {
+			refuse("%s must be a table", path)
 		}
 		for i := len(c.Path); i > 0; i-- {
 			if why, ok := containerdRules[strings.Join(c.Path[:i], ".")]; ok {

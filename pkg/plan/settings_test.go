@@ -129,7 +129,7 @@ func TestCheck(t *testing.T) {
 	t.Parallel()
 	refused := prepared(t, func(c *config.Cluster) {
 		c.KubeadmPatches = []config.KubeadmPatch{mergePatch(t, config.KubeletConfiguration, "{failSwapOn: true}")}
-		c.ContainerdPatches = []config.ContainerdPatch{{TOML: "root = '/x'"}, {TOML: "["}}
+		c.ContainerdPatches = []config.ContainerdPatch{{TOML: "root = '/x'"}, {TOML: "["}, {TOML: `plugins."io.containerd.cri.v1.runtime" = 1`}}
 	})
 	_, err := Check(refused)
 	var errs config.Errors
@@ -140,7 +140,7 @@ func TestCheck(t *testing.T) {
 	for _, e := range errs {
 		at = append(at, e.Path)
 	}
-	if want := []string{"kubeadmPatches[0].merge.failSwapOn", "containerdPatches[0]", "containerdPatches[1]"}; !slices.Equal(at, want) {
+	if want := []string{"kubeadmPatches[0].merge.failSwapOn", "containerdPatches[0]", "containerdPatches[1]", "containerdPatches[2]"}; !slices.Equal(at, want) {
 		t.Errorf("errors at %v, want %v", at, want)
 	}
 	for _, mode := range []string{"auto", "delegated", "none"} {
