@@ -52,8 +52,14 @@ const (
 func TestTrixie(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, PodmanSocket: true})
 	conformance(t, h, podman)
-	runScenarios(t, h, podman, "one-node", "three-nodes", "kubeadm-join", "two-clusters", "nftables", "failures", "faults")
+	runScenarios(t, h, podman, "one-node", "three-nodes", "kubeadm-join", "two-clusters", "nftables", "private", "failures", "faults")
 	runIfAll(t, h, podman, "kind-config", "kind-network", "dual-stack")
+}
+
+// TestFullDisk has a host of its own, whose engine begins with an empty storage on a small disk.
+func TestFullDisk(t *testing.T) {
+	h := start(t, testhost.Options{Release: testhost.Trixie, PodmanSocket: true})
+	runScenarios(t, h, podman, "full-disk")
 }
 
 // TestBookworm has no podman.socket: rk starts an API service of its own.
@@ -113,7 +119,7 @@ func programs(t *testing.T) string {
 func TestTrixieDocker(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, Docker: &testhost.Docker{}})
 	conformance(t, h, docker)
-	runScenarios(t, h, docker, "one-node", "three-nodes", "failures", "two-engines")
+	runScenarios(t, h, docker, "one-node", "three-nodes", "private", "failures", "two-engines")
 	runIfAll(t, h, docker, "two-clusters", "nftables", "kind-config", "kind-network", "dual-stack")
 }
 

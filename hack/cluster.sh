@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # `make cluster`: from a fresh machine to `kubectl get nodes` of a three-node
-# cluster. An ordinary user gets it on the own rootless Podman. Root, who has
+# cluster. An ordinary user gets it on the own rootless Podman or Docker. Root, who has
 # no rootless engine, gets it inside a disposable test host.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,7 +12,6 @@ echo "    then creates the cluster 'demo': one control plane and two workers."
 
 if [[ $(id -u) -ne 0 ]]; then
 	hack/setup.sh build image
-	command -v podman >/dev/null || { echo "Missing: podman. On Debian or Ubuntu: sudo apt-get install podman" >&2; exit 3; }
 	make --no-print-directory build
 	if bin/rk get clusters -o name | grep -qx 'demo'; then
 		say "The cluster 'demo' is there already"

@@ -38,7 +38,8 @@ type CreateOptions struct {
 	// Env looks up environment variables (os.Getenv); nil: there are none.
 	Env Env
 
-	apiTimeout time.Duration // of the steps that start the API; 0: by Wait
+	apiTimeout    time.Duration // of the steps that start the API; 0: by Wait
+	watchInterval time.Duration // of looks at the nodes; 0 is the default
 }
 
 // Created is what Create made.

@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -390,11 +391,10 @@ func (c *creation) guarded(f func(context.Context) error) func(context.Context) 
 			return nil
 		})
 		err := group.Recovered(func() error { return f(ctx) })
-		var exited *nodeExited
 		var panicked *group.PanicError
 		switch cause := context.Cause(ctx); {
-		case err != nil && errors.As(cause, &exited):
-			err = problem.NodeExited.Wrap(exited)
+		case err != nil && (errors.Is(cause, problem.NodeExited) || errors.Is(cause, problem.DiskFull)):
+			err = cause
 		case err != nil && errors.As(cause, &panicked):
 			err = panicked
 		}
@@ -404,37 +404,52 @@ func (c *creation) guarded(f func(context.Context) error) func(context.Context) 
 	}
 }
 
-// watchInterval is how often the nodes' containers are looked at. The engine
-// port has no events; a list costs the engine about 10 ms.
-const watchInterval = 2 * time.Second
+// How often nodes are looked at. The engine port has no events; a list of
+// containers costs the engine about 10 ms. The nodes' logs are read because a
+// full disk shows there long before a step's time is up: the shell that does it
+// costs a node about 0.1 s, and most steps are over before the first.
+const (
+	watchInterval = 2 * time.Second
+	logInterval   = 10 * time.Second
+)
 
-type nodeExited struct {
-	name string
-	exit int
-}
+// watchShare bounds what looking costs on a slow host: a look is followed by a
+// pause of so many times as long.
+const watchShare = 20
 
-func (e *nodeExited) Error() string {
-	return fmt.Sprintf("container %s ended with exit code %d", e.name, e.exit)
-}
-
-// watchNodes returns a *nodeExited when a node's container has ended, nil when ctx ends.
+// watchNodes returns NodeExited when a node's container has ended, DiskFull
+// when a node says so, nil when ctx ends.
 func (c *creation) watchNodes(ctx context.Context) error {
-	tick := time.NewTicker(watchInterval)
-	defer tick.Stop()
+	interval := cmp.Or(c.options.watchInterval, watchInterval)
+	pause, nextLogs := interval, time.Now().Add(interval*(logInterval/watchInterval))
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(pause):
 		}
+		start := time.Now()
 		list, err := c.engine.ListContainers(ctx, map[string]string{plan.LabelCluster: c.plan.Cluster})
+		pause = max(interval, watchShare*time.Since(start))
 		if err != nil {
 			continue // an engine that does not answer shows in the step itself
 		}
 		for _, n := range list {
 			if n.State == engine.StateExited {
-				return &nodeExited{name: n.Name, exit: n.ExitCode}
+				return problem.NodeExited.Wrapf("container %s ended with exit code %d", n.Name, n.ExitCode)
 			}
+		}
+		if start.Before(nextLogs) {
+			continue
+		}
+		start = time.Now()
+		logs, err := c.nodeLogs(ctx, list)
+		if err != nil {
+			return err
+		}
+		nextLogs = time.Now().Add(max(interval*(logInterval/watchInterval), watchShare*time.Since(start)))
+		if host, line := hostAtFault(logs); host != nil && host.Code == problem.DiskFull.Code { // with too few files, a cluster may come up all the same
+			return host.Wrapf("%s", line)
 		}
 	}
 }

@@ -358,7 +358,7 @@ func TestFaultsOfTheAPI(t *testing.T) {
 				s := &stepTracker{}
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				o := CreateOptions{Reporter: s, Wait: time.Minute, Kubeconfig: path}
+				o := CreateOptions{Reporter: s, Wait: time.Minute, Kubeconfig: path, watchInterval: 50 * time.Millisecond}
 				kind.apply(k, f, s, &o, cancel)
 				_, err := Create(ctx, f, k.plan, o)
 				if err == nil {

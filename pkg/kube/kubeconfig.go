@@ -211,8 +211,18 @@ func (f *kubeconfigFile) remove(contextName string) bool {
 			removeNamed(f.section(section), uses(gone, key))
 		}
 	}
+	previous := notedContext(gone)
+	for _, c := range items(contexts) { // what came after it follows on what was before it
+		if notedContext(c) != contextName {
+			continue
+		}
+		if previous == text(field(c, "name")) {
+			noteContext(c, "")
+		} else {
+			noteContext(c, previous)
+		}
+	}
 	if f.currentContext() == contextName {
-		previous := notedContext(gone)
 		if named(contexts, previous) == nil {
 			previous = ""
 		}

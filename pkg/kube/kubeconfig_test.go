@@ -173,7 +173,7 @@ func TestRemoveRestoresCurrentContext(t *testing.T) {
 		want   string
 	}{
 		{"last first", []string{"b", "a"}, "work"},
-		{"first first", []string{"a", "b"}, ""}, // b remembers a, which is gone
+		{"first first", []string{"a", "b"}, "work"}, // b comes after what was before a
 		{"not the current one", []string{"a"}, "rk-b"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -189,6 +189,22 @@ func TestRemoveRestoresCurrentContext(t *testing.T) {
 				t.Errorf("current context is %q, want %q (%v)", c.CurrentContext, tc.want, err)
 			}
 		})
+	}
+}
+
+// TestRemoveInACircle: each of two contexts was current before the other, so
+// that nothing says any more what was before both.
+func TestRemoveInACircle(t *testing.T) {
+	t.Parallel()
+	path := newFile(t, users, 0o600)
+	for _, name := range []string{"a", "b", "a"} {
+		merge(t, path, name)
+	}
+	remove(t, path, "b")
+	remove(t, path, "a")
+	c, err := clientcmd.LoadFromFile(path)
+	if err != nil || c.CurrentContext != "" || c.Contexts["work"] == nil {
+		t.Errorf("current context is %q (%v)", c.CurrentContext, err)
 	}
 }
 

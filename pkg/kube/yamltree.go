@@ -129,13 +129,20 @@ func removeNamed(list *yaml.Node, name string) {
 	}
 }
 
-// noteContext keeps the name of the previously current context in a context.
+// noteContext keeps the name of the previously current context in a context;
+// "" is none.
 func noteContext(item *yaml.Node, previous string) {
 	ctx := field(item, "context")
-	if previous == "" || ctx == nil {
+	if ctx == nil {
 		return
 	}
 	list := field(ctx, "extensions")
+	if previous == "" {
+		if named(list, extensionName) != nil {
+			removeNamed(list, extensionName)
+		}
+		return
+	}
 	if list == nil || list.Kind != yaml.SequenceNode {
 		list = &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
 		setField(ctx, "extensions", list)
