@@ -226,8 +226,12 @@ func (d *decoder) scalar(n *yaml.Node, path string) (any, bool) {
 			d.fail(n, path, "%s is not a number that JSON can hold", n.Value)
 			return nil, false
 		}
-		if f == math.Trunc(f) && math.Abs(f) < 1<<53 { // as it is when it was written and read again
+		switch whole := f == math.Trunc(f); {
+		case whole && math.Abs(f) < 1<<63: // as it is when it was written and read again
 			return int64(f), true
+		case whole && math.Abs(f) < 1e21: // which is written as a whole number (encoding/json)
+			d.fail(n, path, "%s is too large a number; write a smaller one", n.Value)
+			return nil, false
 		}
 		return f, true
 	}

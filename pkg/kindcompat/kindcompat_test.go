@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/diff"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/rootless-kubernetes/rk/pkg/config"
@@ -170,6 +171,7 @@ func TestGood(t *testing.T) {
 				t.Errorf("check: %v", err)
 			}
 			p := makePlan(t, f.Cluster)
+			checkPods(t, p)
 			var warnings []string
 			for _, w := range p.Warnings {
 				warnings = append(warnings, f.Text(w))
@@ -177,6 +179,38 @@ func TestGood(t *testing.T) {
 			golden(t, file, fmt.Sprintf("%s--- notes\n%s--- warnings\n%s--- plan\n%s", out, lines(f.Notes), lines(warnings),
 				diff.Diff("plain", []byte(text(t, makePlan(t, plain(f.Cluster)))), "this", []byte(text(t, p)))))
 		})
+	}
+}
+
+// checkPods decodes every static pod as the kubelet does: a misplaced field is an error.
+func checkPods(t *testing.T, p *plan.Plan) {
+	t.Helper()
+	found := 0
+	for _, file := range p.Nodes[0].Files {
+		if !strings.HasPrefix(file.Path, "/etc/kubernetes/manifests/") {
+			continue
+		}
+		found++
+		var pod corev1.Pod
+		if err := yaml.UnmarshalStrict([]byte(file.Content), &pod); err != nil {
+			t.Errorf("%s: %v", file.Path, err)
+			continue
+		}
+		volumes := map[string]bool{}
+		for _, v := range pod.Spec.Volumes {
+			if volumes[v.Name] || v.HostPath == nil {
+				t.Errorf("%s: volume %s is there twice, or is not of the host", file.Path, v.Name)
+			}
+			volumes[v.Name] = true
+		}
+		for _, m := range pod.Spec.Containers[0].VolumeMounts {
+			if !volumes[m.Name] {
+				t.Errorf("%s: there is no volume %s", file.Path, m.Name)
+			}
+		}
+	}
+	if found != 4 {
+		t.Errorf("%d static pods", found)
 	}
 }
 

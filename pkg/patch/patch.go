@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -166,8 +167,16 @@ func normalize(v any) (any, error) {
 		if i, err := v.Int64(); err == nil {
 			return i, nil
 		}
-		return v.Float64()
-	case nil, string, bool, int64, float64:
+		f, err := v.Float64()
+		if err != nil {
+			return nil, err
+		}
+		return normalize(f)
+	case float64:
+		if v == math.Trunc(v) && math.Abs(v) < 1<<63 { // JSON does not tell 1.0 from 1
+			return int64(v), nil
+		}
+	case nil, string, bool, int64:
 	case fmt.Stringer: // dates of TOML
 		return v.String(), nil
 	default:
