@@ -38,7 +38,7 @@ var layers = map[string][]string{
 		"pkg/plan", "pkg/preflight", "pkg/problem", "pkg/step", "pkg/ui",
 	},
 	"pkg/cluster":    {"pkg/config", "pkg/engine", "pkg/group", "pkg/imagearchive", "pkg/kube", "pkg/node", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/redact", "pkg/step"},
-	"pkg/kindcompat": {"pkg/config", "pkg/engine", "pkg/group", "pkg/plan", "pkg/problem"},
+	"pkg/kindcompat": {"pkg/config", "pkg/engine", "pkg/group", "pkg/node", "pkg/patch", "pkg/plan", "pkg/problem"},
 	"pkg/kube":       {"pkg/group", "pkg/problem"},
 
 	"pkg/imagearchive": {"pkg/problem"},
@@ -59,10 +59,14 @@ var layers = map[string][]string{
 	"pkg/nodeimage/part": {"images", "images/pause", "node-image", "node-image/await", "pkg/problem"},
 
 	// The pure ring and the data that it reads.
-	"pkg/config":           {"pkg/problem"},
-	"pkg/engine":           {},
-	"pkg/pki":              {},
-	"pkg/plan":             {"images", "node-image/templates", "pkg/config", "pkg/engine", "pkg/pki", "pkg/problem", "pkg/render"},
+	"pkg/config":  {"pkg/problem"},
+	"pkg/engine":  {},
+	"pkg/pki":     {},
+	"pkg/kubeadm": {"pkg/config", "pkg/patch"},
+	"pkg/patch":   {},
+	"pkg/plan": {
+		"images", "node-image", "node-image/templates", "pkg/config", "pkg/engine", "pkg/kubeadm", "pkg/patch", "pkg/pki", "pkg/problem", "pkg/render",
+	},
 	"pkg/problem":          {},
 	"pkg/render":           {},
 	"pkg/group":            {},
@@ -84,7 +88,7 @@ var layers = map[string][]string{
 var standalone = []string{"images/pause/pause", "node-image/await/await", "pkg/engine/enginetest/testprog", "pkg/engine/enginetest/internal/prog"}
 
 // pure is the ring without I/O, clock and randomness: same input, same result.
-var pure = []string{"pkg/config", "pkg/engine", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/render", "pkg/step", "pkg/group", "pkg/engine/multiplex"}
+var pure = []string{"pkg/config", "pkg/engine", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/render", "pkg/step", "pkg/group", "pkg/engine/multiplex", "pkg/kubeadm", "pkg/patch"}
 
 // impure is what the ring does without. (Not the whole of net: its types for addresses are values.)
 var impure = []string{"os", "os/exec", "os/signal", "os/user", "net/http", "net/rpc", "net/smtp", "syscall", "math/rand", "math/rand/v2", "crypto/rand"}
@@ -105,6 +109,8 @@ var libraries = []library{
 	{"go.podman.io", []string{"pkg/engine/podman"}},
 	{"github.com/opencontainers/runtime-spec", []string{"pkg/engine/podman"}},
 	{"sigs.k8s.io/kind", []string{"pkg/kindcompat"}},
+	{"github.com/BurntSushi/toml", []string{"pkg/patch"}},
+	{"github.com/evanphx/json-patch/v5", []string{"pkg/patch"}},
 	{"k8s.io/client-go", []string{"pkg/kube"}},
 	{"k8s.io/api", []string{"pkg/kube"}},
 	{"k8s.io/apimachinery", []string{"pkg/kube", "pkg/config"}}, // config: the rules for names and labels
@@ -115,7 +121,7 @@ var libraries = []library{
 	{"github.com/google/go-containerregistry", []string{"pkg/nodeimage", "pkg/engine/enginetest"}}, // the suite makes images to load
 	{"go.etcd.io/bbolt", []string{"pkg/nodeimage"}},
 	{"github.com/distribution/reference", []string{"pkg/config", "pkg/imagearchive"}}, // names of node images; names that pods use
-	{"go.yaml.in/yaml/v3", []string{"pkg/config", "pkg/kube"}},                        // trees with line numbers, with comments
+	{"go.yaml.in/yaml/v3", []string{"pkg/config", "pkg/kindcompat", "pkg/kube"}},      // trees with line numbers (and as kind itself decodes), with comments
 	{"sigs.k8s.io/yaml", nil},
 	{"github.com/blang/semver/v4", nil},
 	{"golang.org/x/sync", nil},

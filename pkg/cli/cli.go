@@ -71,6 +71,8 @@ type app struct {
 	quiet    bool        // --quiet
 	engine   string      // --engine
 	streams  atomic.Bool // a program of a node has the terminal: there is nothing to clean up
+
+	file configFile // the configuration file that was read, for messages
 }
 
 // New returns the command rk. Its errors hold a problem.Problem with the exit code; [Run] prints them.
@@ -181,7 +183,7 @@ container engine. No root is needed, and nothing runs beside the clusters.
 	}
 	choices(cmd, "engine", connect.Names...)
 	choices(cmd, "progress", "auto", "tty", "plain", "json", "quiet")
-	cmd.AddCommand(a.create(), a.delete(), a.get(), a.load(), a.export(), a.exec(), a.logs(), a.status(), a.build(), a.doctor(), a.version(), a.explain(), a.completion(), a.man())
+	cmd.AddCommand(a.create(), a.delete(), a.get(), a.load(), a.export(), a.exec(), a.logs(), a.status(), a.build(), a.config(), a.doctor(), a.version(), a.explain(), a.completion(), a.man())
 	return cmd
 }
 

@@ -4,8 +4,6 @@ package cli
 
 import (
 	"context"
-	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,7 +61,7 @@ if the engine does not have it.`,
 	}
 	fs := cmd.Flags()
 	nameFlag(cmd, &f.name, "name of the cluster")
-	fs.StringVar(&f.config, "config", "", "configuration file, - for standard input (see docs/config.md)")
+	fs.StringVar(&f.config, "config", "", "configuration file of rk or kind, - for standard input (see docs/config.md)")
 	fs.StringVar(&f.image, "image", "", "node image of all nodes: a reference, or an archive FILE.tar that is loaded first")
 	fs.StringVar(&f.kubernetesVersion, "kubernetes-version", "", "Kubernetes version, e.g. "+config.DefaultKubernetesVersion+"; picks the node image")
 	fs.IntVar(&f.controlPlanes, "control-planes", 1, "number of control planes; this version of rk makes one")
@@ -92,39 +90,23 @@ func (a *app) clusterConfig(cmd *cobra.Command, args []string, f createFlags) (c
 	if f.image != "" && f.build == buildAlways {
 		return config.Cluster{}, usageErrorf(cmd, "--build=always and --image contradict each other: --kubernetes-version says what to build")
 	}
-	c, err := a.loadConfig(f.config)
+	file, err := a.readConfig(f.config)
 	if err != nil {
-		return c, err
+		return file.cluster, err
 	}
-	if c, err = a.override(cmd, args, c, f); err != nil {
+	c, err := a.override(cmd, args, file.cluster, f)
+	if err != nil {
 		return c, err
 	}
 	c = config.Default(c)
 	if err := config.Validate(c); err != nil {
 		return c, problem.InvalidConfig.Wrap(err)
 	}
-	return c, nil
-}
-
-// loadConfig reads and checks a configuration file; no path is an empty configuration.
-func (a *app) loadConfig(path string) (config.Cluster, error) {
-	var data []byte
-	var err error
-	switch path {
-	case "":
-		return config.Cluster{}, nil
-	case "-":
-		path = "standard input"
-		data, err = io.ReadAll(a.In)
-	default:
-		data, err = os.ReadFile(path)
+	if err := absolute(c); err != nil {
+		return c, err
 	}
-	if err != nil {
-		return config.Cluster{}, problem.ConfigUnreadable.Wrap(err)
-	}
-	c, err := config.Load(data)
-	if err != nil {
-		return c, problem.InvalidConfig.Wrapf("%s: %w", path, err)
+	if _, err := plan.Check(c); err != nil { // before anything is built for it
+		return c, file.placed(err)
 	}
 	return c, nil
 }
@@ -191,7 +173,7 @@ func (a *app) createWith(ctx context.Context, eng engine.Engine, c config.Cluste
 		return err
 	}
 	for _, w := range p.Warnings {
-		a.warn(w)
+		a.warn(a.file.worded(w))
 	}
 	if f.dryRun {
 		data, err := yaml.Marshal(p)

@@ -82,11 +82,11 @@ func (a *app) examine(cmd *cobra.Command, f doctorFlags) error {
 		}
 		only = append(only, code)
 	}
-	c, err := a.loadConfig(f.config)
+	file, err := a.readConfig(f.config)
 	if err != nil {
 		return err
 	}
-	wanted := preflight.WantedBy(config.Default(c))
+	wanted := preflight.WantedBy(config.Default(file.cluster))
 	wanted.MultiHost = f.multiHost
 	facts, err := a.facts(cmd.Context(), wanted)
 	if err != nil {

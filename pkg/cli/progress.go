@@ -132,7 +132,7 @@ func (a *app) printCreated(p *plan.Plan, c *cluster.Created, f createFlags, took
 		kubectl += " --kubeconfig " + c.Kubeconfig
 	}
 	state := "is ready"
-	if f.wait == 0 {
+	if f.wait == 0 || p.ExternalCNI {
 		state = "is serving"
 	}
 	a.note("Cluster %q %s after %.1f s. Use and delete it with:", p.Cluster, state, took.Seconds())

@@ -7,7 +7,10 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"maps"
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/rootless-kubernetes/rk/pkg/engine"
@@ -203,9 +206,18 @@ func (c *creation) startNode(ctx context.Context, n plan.Node) error {
 	}
 	err = c.engine.StartContainer(ctx, id)
 	if errors.Is(err, engine.ErrPortInUse) {
-		return problem.PortTaken.Wrapf("%s: %w", c.plan.APIServer, err)
+		return problem.PortTaken.Wrapf("%s: %w", published(n), err)
 	}
 	return engineError(err)
+}
+
+// published are the ports of the host that a node takes, for messages.
+func published(n plan.Node) string {
+	var list []string
+	for _, p := range n.Container.Ports {
+		list = append(list, fmt.Sprintf("%s/%s", netip.AddrPortFrom(p.HostIP, p.HostPort), p.Protocol))
+	}
+	return strings.Join(list, ", ")
 }
 
 // files are all files of a node, the rendered and the secret ones.
@@ -267,7 +279,11 @@ func (c *creation) apply(ctx context.Context) error {
 			for i, t := range n.Taints {
 				taints[i] = kube.Taint(t)
 			}
-			return c.client.EnsureNode(ctx, n.Name, []string{n.PodCIDR.String()}, n.Labels, taints...)
+			var cidrs []string
+			for _, p := range n.PodCIDRs() {
+				cidrs = append(cidrs, p.String())
+			}
+			return c.client.EnsureNode(ctx, n.Name, cidrs, n.Labels, taints...)
 		})
 	}
 	var manifests []string
@@ -298,7 +314,12 @@ func (c *creation) nodeNames() []string {
 	return names
 }
 
+// waitReady waits for nodes and DNS. Neither comes up in a cluster that is
+// still to get its network.
 func (c *creation) waitReady(ctx context.Context) error {
+	if c.plan.ExternalCNI {
+		return nil
+	}
 	report := func(s string) { step.Report(ctx, s) }
 	var g group.Group
 	var nodes error
@@ -306,7 +327,10 @@ func (c *creation) waitReady(ctx context.Context) error {
 		nodes = c.client.Wait(ctx, report, kube.NodesReady(c.nodeNames()...))
 		return nil
 	})
-	dns := c.client.Wait(ctx, report, kube.DeploymentAvailable("kube-system", "coredns"))
+	var dns error
+	if c.plan.Addon(plan.AddonCoreDNS) {
+		dns = c.client.Wait(ctx, report, kube.DeploymentAvailable("kube-system", "coredns"))
+	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
@@ -319,14 +343,19 @@ func (c *creation) waitReady(ctx context.Context) error {
 	return nil
 }
 
-// waitNetwork waits until Flannel and kube-proxy serve on every node, then
-// applies what would only have been in their way.
+// waitNetwork waits until Flannel and kube-proxy serve on every node, as far
+// as there are any, then applies what would only have been in their way.
 func (c *creation) waitNetwork(ctx context.Context) error {
-	names := c.nodeNames()
-	err := c.client.Wait(ctx, func(s string) { step.Report(ctx, s) },
-		kube.DaemonSetReady("kube-flannel", "kube-flannel-ds", names...), kube.DaemonSetReady("kube-system", "kube-proxy", names...))
-	if err != nil {
-		return problem.AddonNotAvailable.Wrap(err)
+	var conditions []kube.Condition
+	for _, d := range [][3]string{{plan.AddonFlannel, "kube-flannel", "kube-flannel-ds"}, {plan.AddonKubeProxy, "kube-system", "kube-proxy"}} {
+		if c.plan.Addon(d[0]) {
+			conditions = append(conditions, kube.DaemonSetReady(d[1], d[2], c.nodeNames()...))
+		}
+	}
+	if len(conditions) > 0 {
+		if err := c.client.Wait(ctx, func(s string) { step.Report(ctx, s) }, conditions...); err != nil {
+			return problem.AddonNotAvailable.Wrap(err)
+		}
 	}
 	for _, a := range c.plan.Addons {
 		if a.Deferred {

@@ -5,8 +5,8 @@ package cluster
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -78,10 +78,13 @@ func (c *Cluster) add(n engine.Container) {
 	if c.Created.IsZero() || n.Created.Before(c.Created) {
 		c.Created = n.Created
 	}
-	if role == plan.RoleControlPlane && len(n.Ports) > 0 {
-		c.APIServer = fmt.Sprintf("%s:%d", n.Ports[0].HostIP, n.Ports[0].HostPort)
+	if i := slices.IndexFunc(n.Ports, isAPI); role == plan.RoleControlPlane && i >= 0 {
+		c.APIServer = netip.AddrPortFrom(n.Ports[i].HostIP, n.Ports[i].HostPort).String()
 	}
 }
+
+// isAPI recognises the API among the ports that a control plane publishes.
+func isAPI(p engine.PortMapping) bool { return p.ContainerPort == plan.APIPort && p.Protocol == "tcp" }
 
 func (c *Cluster) status() string {
 	running, controlPlanes := 0, 0

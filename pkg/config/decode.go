@@ -5,6 +5,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -58,7 +59,13 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 	case reflect.Slice:
 		d.slice(n, v, path)
 	case reflect.Map:
-		d.stringMap(n, v, path)
+		d.mapping(n, v, path)
+	case reflect.Interface:
+		if a, ok := d.any(n, path); ok {
+			v.Set(reflect.ValueOf(&a).Elem())
+		}
+	case reflect.Bool:
+		v.SetBool(d.boolean(n, path))
 	case reflect.Int:
 		d.integer(n, v, path)
 	case reflect.String:
@@ -111,12 +118,27 @@ func (d *decoder) slice(n *yaml.Node, v reflect.Value, path string) {
 	}
 }
 
-func (d *decoder) stringMap(n *yaml.Node, v reflect.Value, path string) {
+// mapping decodes into a map from strings to strings, booleans or anything.
+func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
+	elem := v.Type().Elem()
 	if n.Kind != yaml.MappingNode {
-		d.fail(n, path, "must be a mapping of strings, not %s; write each as KEY: VALUE", describe(n))
+		what := "a mapping of strings"
+		switch elem.Kind() {
+		case reflect.Bool:
+			what = "a mapping of booleans"
+		case reflect.Interface:
+			what = "a mapping"
+		}
+		d.fail(n, path, "must be %s, not %s; write each as KEY: VALUE", text(what), describe(n))
 		return
 	}
 	if len(n.Content) == 0 {
+		return
+	}
+	if elem.Kind() == reflect.Interface {
+		if m, ok := d.any(n, path); ok {
+			v.Set(reflect.ValueOf(m))
+		}
 		return
 	}
 	v.Set(reflect.MakeMapWithSize(v.Type(), len(n.Content)/2))
@@ -125,14 +147,96 @@ func (d *decoder) stringMap(n *yaml.Node, v reflect.Value, path string) {
 		p := element(path, key.Value)
 		d.note(p, nil, value)
 		value = resolve(value)
-		s, ok := "", true
-		if !isNull(value) {
-			s, ok = d.text(value, p)
+		e := reflect.New(elem).Elem()
+		switch {
+		case elem.Kind() == reflect.Bool:
+			e.SetBool(d.boolean(value, p))
+		case !isNull(value):
+			s, ok := d.text(value, p)
+			if !ok {
+				return
+			}
+			e.SetString(s)
 		}
-		if ok {
-			v.SetMapIndex(reflect.ValueOf(key.Value), reflect.ValueOf(s))
-		}
+		v.SetMapIndex(reflect.ValueOf(key.Value), e)
 	})
+}
+
+func (d *decoder) boolean(n *yaml.Node, path string) bool {
+	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!bool" {
+		var b bool
+		if n.Decode(&b) == nil {
+			return b
+		}
+	}
+	d.fail(n, path, "must be true or false, not %s", describe(n))
+	return false
+}
+
+// any decodes what a patch holds, in the types of JSON, and whole numbers as
+// int64. A value that JSON cannot hold is an error.
+func (d *decoder) any(n *yaml.Node, path string) (any, bool) {
+	if d.values++; d.values > maxValues {
+		return nil, false // load tells
+	}
+	n = resolve(n)
+	switch n.Kind {
+	case yaml.MappingNode:
+		m := make(map[string]any, len(n.Content)/2)
+		d.eachKey(n, path, func(key, value *yaml.Node) {
+			p := join(path, segment(key.Value))
+			d.note(p, key, value)
+			if a, ok := d.any(value, p); ok {
+				m[key.Value] = a
+			}
+		})
+		return m, true
+	case yaml.SequenceNode:
+		list := make([]any, 0, min(len(n.Content), maxValues))
+		for i, item := range n.Content {
+			p := fmt.Sprintf("%s[%d]", path, i)
+			d.note(p, nil, item)
+			if a, ok := d.any(item, p); ok {
+				list = append(list, a)
+			}
+		}
+		return list, true
+	}
+	return d.scalar(n, path)
+}
+
+func (d *decoder) scalar(n *yaml.Node, path string) (any, bool) {
+	switch n.ShortTag() {
+	case "!!null":
+		return nil, true
+	case "!!str", "!!timestamp":
+		return n.Value, true
+	case "!!bool":
+		return d.boolean(n, path), true
+	case "!!int":
+		var i int64
+		if n.Decode(&i) != nil {
+			d.fail(n, path, "%s is too large a number; write a smaller one", n.Value)
+			return nil, false
+		}
+		return i, true
+	case "!!float":
+		var f float64
+		if n.Decode(&f) != nil || math.IsNaN(f) || math.IsInf(f, 0) {
+			d.fail(n, path, "%s is not a number that JSON can hold", n.Value)
+			return nil, false
+		}
+		switch whole := f == math.Trunc(f); {
+		case whole && math.Abs(f) < 1<<63: // as it is when it was written and read again
+			return int64(f), true
+		case whole && math.Abs(f) < 1e21: // which is written as a whole number (encoding/json)
+			d.fail(n, path, "%s is too large a number; write a smaller one", n.Value)
+			return nil, false
+		}
+		return f, true
+	}
+	d.fail(n, path, "must be a plain value, not %s; remove the type", describe(n))
+	return nil, false
 }
 
 // eachKey calls f for each pair of a mapping, once for each key.
@@ -170,7 +274,7 @@ func (d *decoder) integer(n *yaml.Node, v reflect.Value, path string) {
 		d.fail(n, path, "must be a whole number, not %s%s", describe(n), hint)
 		return
 	}
-	if i == 0 && path != "networking.apiServerPort" { // there, 0 means a free port, as if it were left out
+	if i == 0 && !strings.HasSuffix(path, ".apiServerPort") && !strings.HasSuffix(path, ".hostPort") { // there, 0 means a free port, as if it were left out
 		d.fail(n, path, "must be at least 1; leave the field out for its default")
 		return
 	}
@@ -216,6 +320,9 @@ func join(path, name string) string {
 // same place that is spelt alike, else one of the same name elsewhere, else
 // lists the fields of the place.
 func suggestion(name, path string, fields []string) string {
+	if own := kindNames[name]; slices.Contains(fields, own) {
+		return fmt.Sprintf("; it is called %q here", own)
+	}
 	if best := closest(name, fields); best != "" {
 		return fmt.Sprintf("; did you mean %q?", best)
 	}
@@ -225,6 +332,12 @@ func suggestion(name, path string, fields []string) string {
 		}
 	}
 	return "; known here: " + strings.Join(fields, ", ")
+}
+
+// kindNames are names of kind's configuration for fields of this one.
+var kindNames = map[string]string{
+	"extraMounts": "mounts", "extraPortMappings": "ports", "kubeadmConfigPatches": "kubeadmPatches", "kubeadmConfigPatchesJSON6902": "kubeadmPatches",
+	"containerdConfigPatches": "containerdPatches", "containerdConfigPatchesJSON6902": "containerdPatches",
 }
 
 // closest returns which of words is spelt most like name, empty if none is alike.
@@ -240,6 +353,9 @@ func closest(name string, words []string) string {
 	}
 	return best
 }
+
+// Closest returns which of words is spelt most like name, empty if none is alike.
+func Closest(name string, words []string) string { return closest(name, words) }
 
 // allPaths returns the path of every field below t, as docs/config.md writes
 // them: "networking.podSubnet", "nodes[].role".

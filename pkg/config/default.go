@@ -15,9 +15,14 @@ const (
 	DefaultKubernetesVersion = "v1.36.3"
 	DefaultPodSubnet         = "10.244.0.0/16"
 	DefaultServiceSubnet     = "10.96.0.0/16"
-	DefaultAPIServerAddress  = "127.0.0.1"
-	DefaultKubeProxyMode     = "iptables"
-	DefaultCgroups           = "auto"
+	// Of clusters with IPv6, those of kind.
+	DefaultPodSubnetIPv6        = "fd00:10:244::/56"
+	DefaultServiceSubnetIPv6    = "fd00:10:96::/112"
+	DefaultAPIServerAddressIPv6 = "::1"
+	DefaultAPIServerAddress     = "127.0.0.1"
+	DefaultKubeProxyMode        = "iptables"
+	DefaultIPFamily             = IPv4
+	DefaultCgroups              = "auto"
 )
 
 // NodeImage is the reference under which "rk build node-image" puts the image
@@ -47,11 +52,27 @@ func Default(c Cluster) Cluster {
 		if c.Nodes[i].Count == 0 {
 			c.Nodes[i].Count = 1
 		}
+		c.Nodes[i].Mounts = slices.Clone(c.Nodes[i].Mounts)
+		for j := range c.Nodes[i].Mounts {
+			setDefault(&c.Nodes[i].Mounts[j].Propagation, PropagationNone)
+		}
+		c.Nodes[i].Ports = slices.Clone(c.Nodes[i].Ports)
+		for j := range c.Nodes[i].Ports {
+			setDefault(&c.Nodes[i].Ports[j].Protocol, TCP)
+		}
 	}
 	n := &c.Networking
-	setDefault(&n.PodSubnet, DefaultPodSubnet)
-	setDefault(&n.ServiceSubnet, DefaultServiceSubnet)
-	setDefault(&n.APIServerAddress, DefaultAPIServerAddress)
+	setDefault(&n.IPFamily, DefaultIPFamily)
+	pods, services, api := DefaultPodSubnet, DefaultServiceSubnet, DefaultAPIServerAddress
+	switch n.IPFamily {
+	case IPv6:
+		pods, services, api = DefaultPodSubnetIPv6, DefaultServiceSubnetIPv6, DefaultAPIServerAddressIPv6
+	case DualStack:
+		pods, services = pods+","+DefaultPodSubnetIPv6, services+","+DefaultServiceSubnetIPv6
+	}
+	setDefault(&n.PodSubnet, pods)
+	setDefault(&n.ServiceSubnet, services)
+	setDefault(&n.APIServerAddress, api)
 	setDefault(&n.KubeProxyMode, DefaultKubeProxyMode)
 	setDefault(&c.Cgroups, DefaultCgroups)
 	return c

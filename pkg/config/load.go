@@ -56,6 +56,21 @@ func Load(data []byte) (Cluster, error) {
 	return c, nil
 }
 
+// Locate fills in where in a file the errors of a later check are, as far as
+// their paths are in it. data must be a file that Load accepts.
+func Locate(data []byte, errs Errors) Errors {
+	root, err := parse(data)
+	if err != nil {
+		return errs
+	}
+	var c Cluster
+	d := decoder{at: map[string]*yaml.Node{}}
+	d.value(root, reflect.ValueOf(&c).Elem(), "")
+	errs = d.locate(slices.Clone(errs))
+	errs.byPosition()
+	return errs
+}
+
 // without returns those of errs that are not about, above or below the path of
 // an error that is known: they may be its consequence.
 func without(errs, known Errors) Errors {
@@ -205,8 +220,7 @@ func checkFormat(root *yaml.Node) (errs Errors, final bool) {
 	version, kind := child(root, "apiVersion"), child(root, "kind")
 	switch v := scalarText(version); {
 	case strings.HasPrefix(v, kindAPI):
-		fail("apiVersion", "%q is kind's format, which this version of rk does not read; write the cluster as apiVersion: %s (see docs/config.md)",
-			v, text(APIVersion))
+		fail("apiVersion", "%q is kind's format; this is read as one of rk: apiVersion: %s (see docs/config.md)", v, text(APIVersion))
 		return errs, true
 	case version != nil && version.Kind != yaml.ScalarNode:
 		fail("apiVersion", "must be a string, not %s; write: %s", describe(version), text(APIVersion))

@@ -33,6 +33,17 @@ type Cluster struct {
 	Nodes []Node `json:"nodes,omitempty"`
 	// Networking of the cluster.
 	Networking Networking `json:"networking,omitzero"`
+	// FeatureGates of Kubernetes, set on every component: the control plane,
+	// each kubelet, kube-proxy.
+	FeatureGates map[string]bool `json:"featureGates,omitempty"`
+	// RuntimeConfig turns API versions on and off: kube-apiserver's
+	// --runtime-config, e.g. "api/alpha": "true".
+	RuntimeConfig map[string]string `json:"runtimeConfig,omitempty"`
+	// KubeadmPatches change the kubeadm configuration of every node, from
+	// which control plane, kubelets and kube-proxy are set up.
+	KubeadmPatches []KubeadmPatch `json:"kubeadmPatches,omitempty"`
+	// ContainerdPatches change the configuration of containerd on every node.
+	ContainerdPatches []ContainerdPatch `json:"containerdPatches,omitempty"`
 	// Cgroups is how nodes use cgroup controllers: "auto" (default: delegated
 	// if cpu, memory and pids are delegated to the user, else none),
 	// "delegated" or "none" (resource limits are not enforced).
@@ -54,6 +65,78 @@ type Node struct {
 	// for control planes "node-role.kubernetes.io/control-plane:NoSchedule"
 	// where there are workers. A list, also an empty one, replaces that.
 	Taints []Taint `json:"taints,omitzero"`
+	// Mounts are files and folders of the host in these nodes.
+	Mounts []Mount `json:"mounts,omitempty"`
+	// Ports of these nodes that are published on the host.
+	Ports []Port `json:"ports,omitempty"`
+	// KubeadmPatches of these nodes alone, applied after those of the cluster.
+	KubeadmPatches []KubeadmPatch `json:"kubeadmPatches,omitempty"`
+}
+
+// Mount is a file or folder of the host in a node.
+type Mount struct {
+	// HostPath must exist; a relative one is relative to the current directory of rk.
+	HostPath string `json:"hostPath"`
+	// ContainerPath in the node, absolute.
+	ContainerPath string `json:"containerPath"`
+	ReadOnly      bool   `json:"readOnly,omitempty"`
+	// Propagation of mounts: "None" (default), or "HostToContainer": what is
+	// mounted below HostPath later appears in the node too. "Bidirectional" is
+	// refused: a user namespace cannot mount anything on the host.
+	Propagation string `json:"propagation,omitempty"`
+	// SELinuxRelabel has the engine label HostPath for this node alone.
+	SELinuxRelabel bool `json:"selinuxRelabel,omitempty"`
+}
+
+// Port of a node that is published on the host.
+type Port struct {
+	// ContainerPort is the port of the node.
+	ContainerPort int `json:"containerPort"`
+	// HostPort: 0 (default) is a free one that rk chooses and that stays the
+	// same, -1 one that the engine chooses each time that the node starts.
+	HostPort int `json:"hostPort,omitempty"`
+	// ListenAddress is the address of the host; default: all, "0.0.0.0" or
+	// in an IPv6 cluster "::".
+	ListenAddress string `json:"listenAddress,omitempty"`
+	// Protocol is "TCP" (default) or "UDP". "SCTP" is refused: no rootless
+	// engine can publish it.
+	Protocol string `json:"protocol,omitempty"`
+}
+
+// KubeadmPatch changes one kind of kubeadm's configuration, by exactly one of
+// Merge and JSON6902.
+type KubeadmPatch struct {
+	// Kind is "ClusterConfiguration", "InitConfiguration" (of the first control
+	// plane), "JoinConfiguration" (of the other nodes), "KubeletConfiguration"
+	// or "KubeProxyConfiguration".
+	Kind string `json:"kind"`
+	// APIVersion in whose form the patch is written; default: the newest. The
+	// older kubeadm.k8s.io/v1beta3 and v1beta2 have extraArgs as a mapping.
+	APIVersion string `json:"apiVersion,omitempty"`
+	// Merge is a JSON merge patch (RFC 7386). extraArgs are merged by name, in
+	// the form of any version, and certSANs are added to those that there are.
+	Merge map[string]any `json:"merge,omitempty"`
+	// JSON6902 is a JSON patch (RFC 6902).
+	JSON6902 []PatchOperation `json:"json6902,omitempty"`
+}
+
+// PatchOperation is one operation of a JSON patch (RFC 6902).
+type PatchOperation struct {
+	Op   string `json:"op"`             // add, remove, replace, move, copy or test
+	Path string `json:"path"`           // a JSON pointer (RFC 6901)
+	From string `json:"from,omitempty"` // of move and copy
+	// Value of add, replace and test; left out, it is null.
+	Value any `json:"value,omitempty"`
+}
+
+// ContainerdPatch changes containerd's configuration, by exactly one of TOML
+// and JSON6902. Names of version 2 of the configuration (plugin
+// io.containerd.grpc.v1.cri) stand for those of version 3.
+type ContainerdPatch struct {
+	// TOML is merged into the configuration, table by table.
+	TOML string `json:"toml,omitempty"`
+	// JSON6902 is a JSON patch (RFC 6902) of the configuration as JSON.
+	JSON6902 []PatchOperation `json:"json6902,omitempty"`
 }
 
 // Taint is a Kubernetes node taint.
@@ -63,19 +146,31 @@ type Taint struct {
 	Effect string `json:"effect"` // NoSchedule, PreferNoSchedule or NoExecute
 }
 
-// Networking configures addresses. All of them are IPv4 in this release.
+// Networking configures addresses. In a dual-stack cluster a subnet is two, of
+// IPv4 and IPv6, with a comma between them; the first is the primary one.
 type Networking struct {
-	// PodSubnet holds a /24 for each node; default 10.244.0.0/16.
+	// IPFamily is "ipv4" (default), "ipv6" or "dual".
+	IPFamily string `json:"ipFamily,omitempty"`
+	// PodSubnet holds a /24 (IPv6: a /64) for each node; default 10.244.0.0/16, fd00:10:244::/56.
 	PodSubnet string `json:"podSubnet,omitempty"`
-	// ServiceSubnet is where ClusterIPs come from, a /12 to a /27; default 10.96.0.0/16.
+	// ServiceSubnet is where ClusterIPs come from, a /12 to a /27 (IPv6: a
+	// /108 to a /123); default 10.96.0.0/16, fd00:10:96::/112.
 	ServiceSubnet string `json:"serviceSubnet,omitempty"`
-	// NodeSubnet is the engine network's subnet, a /24 to a /29; default: a free /24.
+	// NodeSubnet is the engine network's subnet, a /24 to a /29 (IPv6: a /64 to
+	// a /120, beside an IPv4 one); default: free ones.
 	NodeSubnet string `json:"nodeSubnet,omitempty"`
 	// APIServerAddress is the address of the host on which the Kubernetes API
-	// listens; default 127.0.0.1.
+	// listens; default 127.0.0.1, in an IPv6 cluster ::1.
 	APIServerAddress string `json:"apiServerAddress,omitempty"`
 	// APIServerPort is the API's port on the host; default: a free one.
 	APIServerPort int `json:"apiServerPort,omitempty"`
-	// KubeProxyMode is "iptables" (default) or "nftables".
+	// DisableDefaultCNI leaves Flannel and its CNI configuration out: nodes are
+	// not Ready until a network is installed, and nothing waits for them.
+	DisableDefaultCNI bool `json:"disableDefaultCNI,omitempty"`
+	// KubeProxyMode is "iptables" (default), "nftables", or "none" for no
+	// kube-proxy. "ipvs" is refused: a user namespace cannot program it.
 	KubeProxyMode string `json:"kubeProxyMode,omitempty"`
+	// DNSSearch are the nodes' DNS search domains; default: those of the host.
+	// An empty list is none.
+	DNSSearch []string `json:"dnsSearch,omitzero"`
 }

@@ -5,7 +5,6 @@ package config
 import (
 	"fmt"
 	"maps"
-	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,19 +16,6 @@ import (
 // MaxNameLength of a cluster, in characters. A host name has at most 63
 // (RFC 1123): this leaves room for "-control-plane" and a number.
 const MaxNameLength = 40
-
-// Sizes of subnets, as lengths of their prefixes.
-const (
-	podBitsPerNode = 24 // kube-controller-manager's --node-cidr-mask-size, its default
-	minServiceBits = 12 // kube-apiserver takes at most 20 bits (cmd/kube-apiserver/app/options/validation.go)
-	maxServiceBits = 27 // the DNS Service is the 10th address, and there must be room for others
-	minNodeBits    = 24
-	maxNodeBits    = 29
-	reservedPerNet = 3 // of a node subnet: network, gateway, broadcast
-	maxPort        = 65535
-	minPodBits     = 8
-	maxNodes       = 1<<(32-minNodeBits) - reservedPerNet
-)
 
 // Validate reports everything that is wrong with c, which must have been
 // through [Default], as [Errors]; nil if nothing is.
@@ -45,6 +31,9 @@ func Validate(c Cluster) error {
 	errs.images(c)
 	errs.nodes(c.Nodes)
 	errs.networking(c.Networking, countNodes(c.Nodes))
+	errs.mountsAndPorts(c.Nodes, c.Networking.IPFamily)
+	errs.gates(c)
+	errs.patches(c)
 	errs.oneOf("cgroups", c.Cgroups, "auto", "delegated", "none")
 	return errs.orNil()
 }
@@ -205,89 +194,4 @@ func (e *Errors) addAll(path, what string, messages []string) {
 	for _, m := range messages {
 		e.add(path, "is not a valid %s: %s", what, text(examplesRe.ReplaceAllString(m, "")))
 	}
-}
-
-func (e *Errors) networking(n Networking, nodes int) {
-	const at = "networking."
-	pods, podsOK := e.subnet(at+"podSubnet", n.PodSubnet, minPodBits, podBitsPerNode)
-	if podsOK {
-		if room := 1 << (podBitsPerNode - pods.Bits()); nodes > room {
-			e.add(at+"podSubnet", "%s has room for %d nodes (a /%d for each), but there are %d; take a larger one, or fewer nodes", pods, room, podBitsPerNode, nodes)
-		}
-	}
-	services, servicesOK := e.subnet(at+"serviceSubnet", n.ServiceSubnet, minServiceBits, maxServiceBits)
-	if podsOK && servicesOK && pods.Overlaps(services) {
-		e.add(at+"serviceSubnet", "%s overlaps podSubnet %s; give one of them another range", services, pods)
-	}
-	if n.NodeSubnet != "" {
-		if own, ok := e.subnet(at+"nodeSubnet", n.NodeSubnet, minNodeBits, maxNodeBits); ok {
-			e.nodeSubnet(own, nodes)
-			if podsOK && own.Overlaps(pods) {
-				e.add(at+"nodeSubnet", "%s overlaps podSubnet %s; give one of them another range", own, pods)
-			}
-			if servicesOK && own.Overlaps(services) {
-				e.add(at+"nodeSubnet", "%s overlaps serviceSubnet %s; give one of them another range", own, services)
-			}
-		}
-	} else if nodes > maxNodes {
-		e.add("nodes", "there are %d nodes, but at most %d have an address in a cluster's network; take fewer", nodes, maxNodes)
-	}
-	e.apiServer(n)
-	if n.KubeProxyMode == "ipvs" {
-		e.add(at+"kubeProxyMode", "%q is deprecated by Kubernetes and not supported by rk; write iptables or nftables", n.KubeProxyMode)
-	} else {
-		e.oneOf(at+"kubeProxyMode", n.KubeProxyMode, "iptables", "nftables")
-	}
-}
-
-func (e *Errors) nodeSubnet(p netip.Prefix, nodes int) {
-	if room := hosts(p.Bits()); nodes > room {
-		e.add("networking.nodeSubnet", "%s has addresses for %d nodes, but there are %d; take a larger one (up to a /%d), or fewer nodes", p, room, nodes, minNodeBits)
-	}
-}
-
-// hosts is how many nodes have an address in a subnet.
-func hosts(bits int) int { return 1<<(32-bits) - reservedPerNet }
-
-func (e *Errors) apiServer(n Networking) {
-	const at = "networking."
-	switch addr, err := netip.ParseAddr(n.APIServerAddress); {
-	case err != nil:
-		e.add(at+"apiServerAddress", "%q is not an IP address; write it like %s", n.APIServerAddress, DefaultAPIServerAddress)
-	case !addr.Is4():
-		e.add(at+"apiServerAddress", "%s is IPv6, which this version of rk does not support; use an IPv4 address such as %s", addr, DefaultAPIServerAddress)
-	case addr.IsMulticast():
-		e.add(at+"apiServerAddress", "%s is a multicast address; write an address of this host, such as %s", addr, DefaultAPIServerAddress)
-	}
-	if n.APIServerPort < 0 || n.APIServerPort > maxPort {
-		e.add(at+"apiServerPort", "%d must be from 1 to %d, or 0 for a free one", n.APIServerPort, maxPort)
-	}
-}
-
-// subnetExamples are what to write in place of what is no subnet, by field.
-var subnetExamples = map[string]string{
-	"networking.podSubnet":     DefaultPodSubnet,
-	"networking.serviceSubnet": DefaultServiceSubnet,
-	"networking.nodeSubnet":    "10.89.0.0/24",
-}
-
-// subnet parses an IPv4 subnet of /least to /most. Whatever is wrong is
-// added, and ok is false.
-func (e *Errors) subnet(path, s string, least, most int) (p netip.Prefix, ok bool) {
-	p, err := netip.ParsePrefix(s)
-	switch {
-	case strings.Contains(s, ","), err == nil && !p.Addr().Is4():
-		e.add(path, "%q: IPv6 and dual stack are not supported by this version of rk; use one IPv4 subnet", s)
-	case err != nil:
-		e.add(path, "%q is not a subnet; write it like %s", s, text(subnetExamples[path]))
-	case p.Masked() != p:
-		e.add(path, "%q has bits set behind its prefix; did you mean %s?", s, p.Masked())
-	case p.Bits() < least || p.Bits() > most:
-		e.add(path, "%q must be a /%d to a /%d", s, least, most)
-	case p.Addr().IsLoopback(), p.Addr().IsMulticast(), p.Addr().IsLinkLocalUnicast(), p.Overlaps(netip.MustParsePrefix("0.0.0.0/8")):
-		e.add(path, "%q cannot be used: it is loopback, link-local, multicast or reserved; take a private one, for example in 10.0.0.0/8", s)
-	default:
-		return p, true
-	}
-	return netip.Prefix{}, false
 }

@@ -173,8 +173,12 @@ type ContainerSpec struct {
 
 	Network string        `json:"network,omitempty"` // a user-defined network's name
 	IP      netip.Addr    `json:"ip,omitzero"`       // static address in Network
+	IPv6    netip.Addr    `json:"ipv6,omitzero"`     // a second one, in Network's IPv6Subnet
 	Aliases []string      `json:"aliases,omitempty"` // further DNS names in Network
 	Ports   []PortMapping `json:"ports,omitempty"`
+	// DNSSearch are the search domains in /etc/resolv.conf: nil is the
+	// engine's default, an empty list none.
+	DNSSearch []string `json:"dnsSearch,omitzero"`
 
 	StopSignal string `json:"stopSignal,omitempty"`
 	// RestartPolicy is "", "no", "on-failure" or "unless-stopped".
@@ -183,9 +187,14 @@ type ContainerSpec struct {
 
 // BindMount mounts a host path.
 type BindMount struct {
-	Source   string `json:"source"`
+	Source   string `json:"source"` // absolute; it must exist
 	Target   string `json:"target"`
 	ReadOnly bool   `json:"readOnly,omitempty"`
+	// Slave lets mounts that the host makes below Source later appear in the
+	// container (propagation "rslave"); without, none do ("rprivate").
+	Slave bool `json:"slave,omitempty"`
+	// Relabel gives Source the SELinux label of this container alone.
+	Relabel bool `json:"relabel,omitempty"`
 }
 
 // PortMapping publishes a container port on the host.
@@ -259,6 +268,8 @@ type NetworkSpec struct {
 	Subnet netip.Prefix      `json:"subnet"`
 	Labels map[string]string `json:"labels,omitempty"`
 	MTU    int               `json:"mtu,omitempty"` // 0: the engine's default
+	// IPv6Subnet makes a dual-stack network; Subnet is then of IPv4.
+	IPv6Subnet netip.Prefix `json:"ipv6Subnet,omitzero"`
 }
 
 // Network is a network as the engine reports it.

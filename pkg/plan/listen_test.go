@@ -250,7 +250,7 @@ func TestPublished(t *testing.T) {
 			switch ports := n.Container.Ports; {
 			case i > 0 && len(ports) > 0:
 				t.Errorf("%s publishes %v", n.Name, ports)
-			case i == 0 && (len(ports) != 1 || ports[0].HostIP != netip.MustParseAddr(addr) || ports[0].ContainerPort != apiPort):
+			case i == 0 && (len(ports) != 1 || ports[0].HostIP != netip.MustParseAddr(addr) || ports[0].ContainerPort != APIPort):
 				t.Errorf("%s publishes %v, want the API at %s", n.Name, ports, addr)
 			}
 		}

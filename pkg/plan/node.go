@@ -12,7 +12,9 @@ import (
 
 	"github.com/rootless-kubernetes/rk/images"
 	"github.com/rootless-kubernetes/rk/node-image/templates"
+	"github.com/rootless-kubernetes/rk/pkg/config"
 	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/kubeadm"
 	"github.com/rootless-kubernetes/rk/pkg/pki"
 	"github.com/rootless-kubernetes/rk/pkg/render"
 )
@@ -37,82 +39,31 @@ type nodeFile struct {
 // everyNode are the files that every node has.
 var everyNode = []nodeFile{
 	{"/etc/rk/node.env", templates.FS, "node.env.tmpl", 0o644},
-	{"/etc/rk/run/flannel/subnet.env", templates.FS, "flannel-subnet.env.tmpl", 0o644},
-	{kubeletDir + "/config.yaml", templates.FS, "kubelet.yaml.tmpl", 0o644},
+	{subnetEnv, templates.FS, "flannel-subnet.env.tmpl", 0o644},
+	{cniConfig, templates.FS, "cni.conflist.tmpl", 0o644},
+	{kubeletConfig, templates.FS, "kubelet.yaml.tmpl", 0o644},
 	{kubeletDir + "/kubeadm-flags.env", templates.FS, "kubeadm-flags.env.tmpl", 0o644},
 }
 
+// Files that not every cluster has, or that are not rendered from templates alone.
+const (
+	subnetEnv        = "/etc/rk/run/flannel/subnet.env"
+	cniConfig        = "/etc/cni/net.d/10-flannel.conflist"
+	kubeletConfig    = kubeletDir + "/config.yaml"
+	containerdConfig = "/etc/containerd/config.toml"
+	manifests        = "/etc/kubernetes/manifests/"
+)
+
 // controlPlane are the further files of a control plane.
 var controlPlane = []nodeFile{
-	{"/etc/kubernetes/manifests/etcd.yaml", images.FS, "control-plane/etcd.yaml.tmpl", 0o600},
-	{"/etc/kubernetes/manifests/kube-apiserver.yaml", images.FS, "control-plane/kube-apiserver.yaml.tmpl", 0o600},
-	{"/etc/kubernetes/manifests/kube-controller-manager.yaml", images.FS, "control-plane/kube-controller-manager.yaml.tmpl", 0o600},
-	{"/etc/kubernetes/manifests/kube-scheduler.yaml", images.FS, "control-plane/kube-scheduler.yaml.tmpl", 0o600},
+	{manifests + "etcd.yaml", images.FS, "control-plane/etcd.yaml.tmpl", 0o600},
+	{manifests + "kube-apiserver.yaml", images.FS, "control-plane/kube-apiserver.yaml.tmpl", 0o600},
+	{manifests + "kube-controller-manager.yaml", images.FS, "control-plane/kube-controller-manager.yaml.tmpl", 0o600},
+	{manifests + "kube-scheduler.yaml", images.FS, "control-plane/kube-scheduler.yaml.tmpl", 0o600},
 }
 
-// values is what templates see: prepared fields, no decisions left to make.
-type values struct {
-	Cluster, KubernetesVersion string
-	Images                     map[string]string
-	ImageRepository            string
-	EtcdTag, CoreDNSTag        string
-	PodSubnet, ServiceSubnet   netip.Prefix
-	DNS                        netip.Addr
-	DNSReplicas                int
-	Endpoint                   string // API inside the cluster's network, ADDRESS:PORT
-	EndpointHost               netip.Addr
-	EndpointPort               uint16
-	KubeProxyMode              string
-	CgroupMode                 CgroupMode
-	CgroupDriver               string
-	CgroupsEnforced            bool
-	CertSANs                   []string
-	ClusterConfiguration       string
-	KubeletConfiguration       string
-	Name                       string
-	IP                         netip.Addr
-	PodGateway                 netip.Prefix
-	PodMTU                     int
-	NodeLabels, Taints         string
-}
-
-func (m *maker) values() values {
-	img := m.facts.Image.Images
-	v := values{
-		Cluster: m.config.Name, KubernetesVersion: m.facts.Image.KubernetesVersion, Images: img,
-		PodSubnet: m.pods, ServiceSubnet: m.services, DNS: m.dns, DNSReplicas: min(len(m.nodes), 2),
-		Endpoint: m.endpoint.String(), EndpointHost: m.endpoint.Addr(), EndpointPort: m.endpoint.Port(),
-		KubeProxyMode: m.config.Networking.KubeProxyMode,
-		CgroupMode:    m.mode, CgroupDriver: "cgroupfs", CgroupsEnforced: m.mode == CgroupDelegated,
-		CertSANs: m.apiServerNames(m.nodes[0]),
-		PodMTU:   m.mtu - vxlanOverhead,
-	}
-	if m.mode == CgroupDelegated {
-		v.CgroupDriver = "systemd" // the node runs its own systemd, which owns the delegated tree
-	}
-	v.ImageRepository, _ = splitRef(img["kube-apiserver"])
-	_, v.EtcdTag = splitRef(img["etcd"])
-	_, v.CoreDNSTag = splitRef(img["coredns"])
-	return v
-}
-
-// splitRef cuts an image reference into its repository's parent and its tag.
-func splitRef(ref string) (parent, tag string) {
-	name, tag, _ := strings.Cut(ref, ":")
-	if i := strings.LastIndexByte(name, '/'); i >= 0 {
-		return name[:i], tag
-	}
-	return "", tag
-}
-
-func (m *maker) nodeValues(n Node) (values, error) {
-	v := m.values()
-	v.Name, v.IP = n.Name, n.IP
-	gateway, err := nth(n.PodCIDR, 1)
-	if err != nil {
-		return v, err
-	}
-	v.PodGateway = netip.PrefixFrom(gateway, n.PodCIDR.Bits())
+// kubeletArgs are the kubelet's command line.
+func kubeletArgs(n Node, args []kubeadm.Arg) []string {
 	var labels, taints []string
 	for _, k := range slices.Sorted(maps.Keys(n.Labels)) {
 		// A kubelet may not give itself labels of Kubernetes' own (NodeRestriction); rk sets those.
@@ -123,34 +74,57 @@ func (m *maker) nodeValues(n Node) (values, error) {
 	for _, t := range n.Taints {
 		taints = append(taints, t.Key+"="+t.Value+":"+t.Effect)
 	}
-	v.NodeLabels, v.Taints = strings.Join(labels, ","), strings.Join(taints, ",")
-	return v, nil
+	var out []string
+	for _, a := range args {
+		out = append(out, "--"+a.Name+"="+a.Value)
+	}
+	if len(labels) > 0 {
+		out = append(out, "--node-labels="+strings.Join(labels, ","))
+	}
+	if len(taints) > 0 {
+		out = append(out, "--register-with-taints="+strings.Join(taints, ","))
+	}
+	return out
 }
 
 // node completes a placed node.
-func (m *maker) node(n Node) (Node, error) {
+func (m *maker) node(i int, n Node) (Node, error) {
+	registration, err := m.register(i, &n)
+	if err != nil {
+		return n, err
+	}
 	v, err := m.nodeValues(n)
 	if err != nil {
 		return n, err
 	}
+	v.KubeletArgs = kubeletArgs(n, registration.KubeletArgs)
 	files := everyNode
 	if n.Role == RoleControlPlane {
 		files = slices.Concat(everyNode, controlPlane)
 	}
 	for _, f := range files {
+		if f.path == subnetEnv && !v.DefaultCNI || f.path == cniConfig && (!v.DefaultCNI || !m.ipv6()) { // that of the image is for IPv4
+			continue
+		}
 		content, err := render.File(f.fsys, f.template, v)
 		if err != nil {
 			return n, err
 		}
+		if content, err = m.patched(i, f.path, content); err != nil {
+			return n, err
+		}
 		n.Files = append(n.Files, File{Path: f.path, Mode: f.mode, Content: content})
+	}
+	if m.containerd != "" {
+		n.Files = append(n.Files, File{Path: containerdConfig, Mode: 0o644, Content: m.containerd})
 	}
 	n.Certificates = []pki.Certificate{{
 		CA: pki.ClusterCA, CommonName: n.Name, Path: kubeletDir + "/pki/kubelet", Usages: []pki.Usage{pki.ServerAuth},
-		DNSNames: []string{n.Name}, IPs: []string{n.IP.String()},
+		DNSNames: []string{n.Name}, IPs: addresses(n.IPs()...),
 	}}
 	n.Kubeconfigs = []pki.Kubeconfig{m.kubeconfig("kubelet", "system:node:"+n.Name, "system:nodes")}
 	if n.Role == RoleControlPlane {
-		n.Certificates = append(n.Certificates, m.controlPlaneCertificates(n)...)
+		n.Certificates = append(n.Certificates, m.controlPlaneCertificates(n, m.kubeadm[0])...)
 		n.Kubeconfigs = append(n.Kubeconfigs,
 			m.kubeconfig("admin", "kubernetes-admin", "kubeadm:cluster-admins"),
 			m.kubeconfig("super-admin", "kubernetes-super-admin", "system:masters"),
@@ -158,7 +132,7 @@ func (m *maker) node(n Node) (Node, error) {
 			m.kubeconfig("scheduler", "system:kube-scheduler", ""),
 		)
 	}
-	n.Container = m.container(n)
+	n.Container = m.container(i, n)
 	return n, nil
 }
 
@@ -177,7 +151,8 @@ func (m *maker) kubeconfig(name, user, group string) pki.Kubeconfig {
 // apiServerNames are the names and addresses in the API server's certificate.
 func (m *maker) apiServerNames(n Node) []string {
 	names := []string{n.Name, "localhost"}
-	for _, a := range []netip.Addr{n.IP, netip.AddrFrom4([4]byte{127, 0, 0, 1}), m.apiServer.Addr()} {
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	for _, a := range slices.Concat(n.IPs(), []netip.Addr{loopback, m.apiServer.Addr()}) {
 		if s := a.String(); !slices.Contains(names, s) {
 			names = append(names, s)
 		}
@@ -187,26 +162,26 @@ func (m *maker) apiServerNames(n Node) []string {
 
 // controlPlaneCertificates are kubeadm's, plus one each for the controller
 // manager and the scheduler, which else spend their first moments on making an RSA key.
-func (m *maker) controlPlaneCertificates(n Node) []pki.Certificate {
+func (m *maker) controlPlaneCertificates(n Node, k *kubeadm.Config) []pki.Certificate {
 	server, client := []pki.Usage{pki.ServerAuth}, []pki.Usage{pki.ClientAuth}
 	api := pki.Certificate{
 		CA: pki.ClusterCA, CommonName: "kube-apiserver", Path: pkiDir + "/apiserver", Usages: server,
-		DNSNames: []string{"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"},
-		IPs:      []string{addTo(m.services.Masked().Addr(), 1).String()},
+		DNSNames: []string{"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + m.dnsDomain},
 	}
-	for _, name := range m.apiServerNames(n) {
-		if _, err := netip.ParseAddr(name); err == nil {
-			api.IPs = append(api.IPs, name)
-		} else {
-			api.DNSNames = append(api.DNSNames, name)
-		}
+	for _, p := range m.services {
+		api.IPs = append(api.IPs, addTo(p.Masked().Addr(), 1).String())
 	}
-	etcd := func(name string, usages []pki.Usage) pki.Certificate {
-		return pki.Certificate{
+	addNames(&api, m.apiServerNames(n))
+	addNames(&api, k.CertSANs())
+	etcd := func(name string, usages []pki.Usage, more []string) pki.Certificate {
+		c := pki.Certificate{
 			CA: etcdCA, CommonName: n.Name, Path: pkiDir + "/etcd/" + name, Usages: usages,
-			DNSNames: []string{n.Name, "localhost"}, IPs: []string{n.IP.String(), "127.0.0.1", "::1"},
+			DNSNames: []string{n.Name, "localhost"}, IPs: append(addresses(n.IPs()...), "127.0.0.1", "::1"),
 		}
+		addNames(&c, more)
+		return c
 	}
+	etcdServer, etcdPeer := k.EtcdSANs()
 	local := func(name string) pki.Certificate {
 		return pki.Certificate{
 			CA: pki.ClusterCA, CommonName: name, Path: pkiDir + "/" + name, Usages: server,
@@ -219,16 +194,37 @@ func (m *maker) controlPlaneCertificates(n Node) []pki.Certificate {
 		{CA: pki.ClusterCA, CommonName: "kube-apiserver-kubelet-client", Path: pkiDir + "/apiserver-kubelet-client", Usages: client},
 		{CA: frontProxyCA, CommonName: "front-proxy-client", Path: pkiDir + "/front-proxy-client", Usages: client},
 		{CA: etcdCA, CommonName: "kube-apiserver-etcd-client", Path: pkiDir + "/apiserver-etcd-client", Usages: client},
-		etcd("server", both),
-		etcd("peer", both),
+		etcd("server", both, etcdServer),
+		etcd("peer", both, etcdPeer),
 		{CA: etcdCA, CommonName: "kube-etcd-healthcheck-client", Path: pkiDir + "/etcd/healthcheck-client", Usages: client},
 		local("kube-controller-manager"),
 		local("kube-scheduler"),
 	}
 }
 
+// addNames adds names and addresses to a certificate that are not in it yet.
+func addNames(c *pki.Certificate, names []string) {
+	for _, name := range names {
+		list := &c.DNSNames
+		if a, err := netip.ParseAddr(name); err == nil {
+			list, name = &c.IPs, a.String()
+		}
+		if !slices.Contains(*list, name) {
+			*list = append(*list, name)
+		}
+	}
+}
+
+func addresses(list ...netip.Addr) []string {
+	out := make([]string, len(list))
+	for i, a := range list {
+		out[i] = a.String()
+	}
+	return out
+}
+
 // container describes the node's container (ENVIRONMENT: what a systemd node needs).
-func (m *maker) container(n Node) engine.ContainerSpec {
+func (m *maker) container(i int, n Node) engine.ContainerSpec {
 	unlimited := int64(0)
 	spec := engine.ContainerSpec{
 		Name: n.Name, Hostname: n.Name, Image: n.Container.Image,
@@ -239,7 +235,8 @@ func (m *maker) container(n Node) engine.ContainerSpec {
 		Tmpfs:   map[string]string{"/tmp": "", "/run": ""},
 		Volumes: []string{"/var"}, EmptyVolumes: true,
 		Devices: []string{"/dev/fuse"},
-		Network: NetworkName(m.config.Name), IP: n.IP,
+		Network: NetworkName(m.config.Name), IP: n.Container.IP, IPv6: n.Container.IPv6,
+		DNSSearch:  m.config.Networking.DNSSearch,
 		StopSignal: "SIGRTMIN+3",
 	}
 	if spec.Image == "" {
@@ -247,8 +244,15 @@ func (m *maker) container(n Node) engine.ContainerSpec {
 	}
 	if n.Role == RoleControlPlane {
 		spec.Ports = []engine.PortMapping{{
-			HostIP: m.apiServer.Addr(), HostPort: m.apiServer.Port(), ContainerPort: apiPort, Protocol: "tcp",
+			HostIP: m.apiServer.Addr(), HostPort: m.apiServer.Port(), ContainerPort: APIPort, Protocol: "tcp",
 		}}
+	}
+	spec.Ports = append(spec.Ports, m.ports[i]...)
+	for _, b := range m.config.Nodes[m.groups[i]].Mounts {
+		spec.Mounts = append(spec.Mounts, engine.BindMount{
+			Source: b.HostPath, Target: b.ContainerPath, ReadOnly: b.ReadOnly,
+			Slave: b.Propagation == config.PropagationHostToContainer, Relabel: b.SELinuxRelabel,
+		})
 	}
 	return spec
 }
@@ -257,25 +261,44 @@ func (m *maker) container(n Node) engine.ContainerSpec {
 func (m *maker) addons() ([]Addon, error) {
 	v := m.values()
 	var err error
-	if v.ClusterConfiguration, err = render.File(templates.FS, "cluster-configuration.yaml.tmpl", v); err != nil {
+	first := m.kubeadm[0]
+	if v.ClusterConfiguration, err = document(first, config.ClusterConfiguration, "cluster-configuration.yaml.tmpl", v); err != nil {
 		return nil, err
 	}
-	if v.KubeletConfiguration, err = render.File(templates.FS, "kubelet.yaml.tmpl", v); err != nil {
+	if v.KubeletConfiguration, err = document(m.kubelet, config.KubeletConfiguration, "kubelet.yaml.tmpl", v); err != nil {
 		return nil, err
+	}
+	if m.kubeProxy() {
+		if v.KubeProxyConfiguration, err = document(first, config.KubeProxyConfiguration, "kube-proxy.yaml.tmpl", v); err != nil {
+			return nil, err
+		}
 	}
 	var out []Addon
-	for _, a := range [][2]string{
-		{"kubeadm", "control-plane/cluster.yaml.tmpl"},
-		{"flannel", "flannel/manifest.yaml.tmpl"},
-		{"kube-proxy", "kube-proxy/manifest.yaml.tmpl"},
-		{"coredns", "coredns/manifest.yaml.tmpl"},
-		{"local-path-provisioner", "local-path-provisioner/manifest.yaml.tmpl"},
+	for _, a := range []struct {
+		name, template string
+		wanted         bool
+	}{
+		{"kubeadm", "control-plane/cluster.yaml.tmpl", true},
+		{AddonFlannel, "flannel/manifest.yaml.tmpl", v.DefaultCNI},
+		{AddonKubeProxy, "kube-proxy/manifest.yaml.tmpl", m.kubeProxy()},
+		{AddonCoreDNS, "coredns/manifest.yaml.tmpl", first.CoreDNS()},
+		{"local-path-provisioner", "local-path-provisioner/manifest.yaml.tmpl", true},
 	} {
-		manifest, err := render.File(images.FS, a[1], v)
-		if err != nil {
-			return nil, fmt.Errorf("add-on %s: %w", a[0], err)
+		if !a.wanted {
+			continue
 		}
-		out = append(out, Addon{Name: a[0], Manifest: manifest, Deferred: a[0] == "local-path-provisioner"})
+		manifest, err := render.File(images.FS, a.template, v)
+		if err != nil {
+			return nil, fmt.Errorf("add-on %s: %w", a.name, err)
+		}
+		out = append(out, Addon{Name: a.name, Manifest: manifest, Deferred: a.name == "local-path-provisioner"})
 	}
 	return out, nil
 }
+
+// Names of add-ons that something waits for.
+const (
+	AddonFlannel   = "flannel"
+	AddonKubeProxy = "kube-proxy"
+	AddonCoreDNS   = "coredns"
+)

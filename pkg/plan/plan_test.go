@@ -140,7 +140,7 @@ func TestAddressesAreDistinct(t *testing.T) {
 			}
 			seen[s] = true
 		}
-		if !p.Network.Subnet.Contains(n.IP) || !p.PodSubnet.Contains(n.PodCIDR.Addr()) {
+		if !p.Network.Subnet.Contains(n.IP) || !p.PodSubnets[0].Contains(n.PodCIDR.Addr()) {
 			t.Errorf("%s: %s or %s lies outside its subnet", n.Name, n.IP, n.PodCIDR)
 		}
 	}

@@ -4,6 +4,7 @@ package plan
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/rootless-kubernetes/rk/pkg/engine"
 	"github.com/rootless-kubernetes/rk/pkg/pki"
@@ -15,9 +16,14 @@ type Facts struct {
 	Engine engine.Info `json:"engine"`
 	// Subnet is a free subnet for the cluster's engine network, at most a /24.
 	Subnet netip.Prefix `json:"subnet"`
+	// IPv6Subnet is a free one for a cluster with IPv6, at most a /64.
+	IPv6Subnet netip.Prefix `json:"ipv6Subnet,omitzero"`
 	// APIPort is a free port of the host for the Kubernetes API; used where
 	// the config does not fix one.
 	APIPort uint16 `json:"apiPort"`
+	// HostPorts are ports of the host that can be published, one for each of
+	// HostPorts of the configuration, in its order.
+	HostPorts []uint16 `json:"hostPorts,omitempty"`
 	// MTU of the interface with the default route in the engine's network
 	// namespace, in bytes; 0 if unknown.
 	MTU int `json:"mtu"`
@@ -42,13 +48,16 @@ type Plan struct {
 	Engine            string             `json:"engine"` // "podman" or "docker"
 	CgroupMode        CgroupMode         `json:"cgroupMode"`
 	Network           engine.NetworkSpec `json:"network"`
-	PodSubnet         netip.Prefix       `json:"podSubnet"`
-	ServiceSubnet     netip.Prefix       `json:"serviceSubnet"`
+	// PodSubnets and ServiceSubnets are one of each address family, the primary first.
+	PodSubnets     []netip.Prefix `json:"podSubnets"`
+	ServiceSubnets []netip.Prefix `json:"serviceSubnets"`
 	// APIServer is where the API is reached from the host.
 	APIServer netip.AddrPort `json:"apiServer"`
 	// CAs are the certificate authorities of the cluster, and of every node's leaf certificates.
 	CAs   []pki.CA `json:"certificateAuthorities"`
 	Nodes []Node   `json:"nodes"` // ordered; Nodes[0] is the first control plane
+	// ExternalCNI says that the user installs a network: until then, nodes are not Ready.
+	ExternalCNI bool `json:"externalCNI,omitempty"`
 	// Addons are manifests applied once the API serves, all at once but for the deferred ones.
 	Addons []Addon `json:"addons"`
 	// Admin is the user's own client certificate for the kubeconfig.
@@ -67,10 +76,14 @@ const (
 
 // Node is one node: its container and every file that is in it when it starts.
 type Node struct {
-	Name      string               `json:"name"`
-	Role      string               `json:"role"` // "control-plane" or "worker"
-	IP        netip.Addr           `json:"ip"`
-	PodCIDR   netip.Prefix         `json:"podCIDR"`
+	Name    string       `json:"name"`
+	Role    string       `json:"role"` // "control-plane" or "worker"
+	IP      netip.Addr   `json:"ip"`
+	PodCIDR netip.Prefix `json:"podCIDR"`
+	// Of the other address family, in a dual-stack cluster.
+	SecondaryIP      netip.Addr   `json:"secondaryIP,omitzero"`
+	SecondaryPodCIDR netip.Prefix `json:"secondaryPodCIDR,omitzero"`
+
 	Labels    map[string]string    `json:"labels,omitempty"` // Kubernetes node labels
 	Taints    []Taint              `json:"taints,omitempty"`
 	Container engine.ContainerSpec `json:"container"`
@@ -78,6 +91,27 @@ type Node struct {
 	// Keys, certificates and kubeconfigs that are made for this node.
 	Certificates []pki.Certificate `json:"certificates,omitempty"`
 	Kubeconfigs  []pki.Kubeconfig  `json:"kubeconfigs"`
+}
+
+// IPs are the node's addresses in Kubernetes, the primary first.
+func (n Node) IPs() []netip.Addr {
+	if n.SecondaryIP.IsValid() {
+		return []netip.Addr{n.IP, n.SecondaryIP}
+	}
+	return []netip.Addr{n.IP}
+}
+
+// PodCIDRs are the addresses of the node's pods, the primary family first.
+func (n Node) PodCIDRs() []netip.Prefix {
+	if n.SecondaryPodCIDR.IsValid() {
+		return []netip.Prefix{n.PodCIDR, n.SecondaryPodCIDR}
+	}
+	return []netip.Prefix{n.PodCIDR}
+}
+
+// Addon returns whether there is an add-on of that name.
+func (p *Plan) Addon(name string) bool {
+	return slices.ContainsFunc(p.Addons, func(a Addon) bool { return a.Name == name })
 }
 
 // Taint is a Kubernetes node taint.

@@ -4,7 +4,6 @@ package preflight
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,7 +18,7 @@ var networkChecks = []check{
 		why: "Each cluster has a network of its own, which must not overlap another network of the engine or what the host reaches through a route, a VPN's for example.",
 		look: func(f *Facts) verdict {
 			c := config.Default(config.Cluster{Networking: config.Networking{
-				PodSubnet: f.Wanted.PodSubnet, ServiceSubnet: f.Wanted.ServiceSubnet, NodeSubnet: f.Wanted.NodeSubnet,
+				IPFamily: f.Wanted.IPFamily, PodSubnet: f.Wanted.PodSubnet, ServiceSubnet: f.Wanted.ServiceSubnet, NodeSubnet: f.Wanted.NodeSubnet,
 			}})
 			var used []taken
 			for _, r := range slices.Concat(f.Networks, f.Routes) {
@@ -43,13 +42,15 @@ var networkChecks = []check{
 		look: func(f *Facts) verdict {
 			var found []string
 			for _, s := range [][2]string{{"podSubnet", f.Wanted.PodSubnet}, {"serviceSubnet", f.Wanted.ServiceSubnet}} {
-				p, err := netip.ParsePrefix(s[1])
+				subnets, err := config.Subnets(s[1])
 				if err != nil {
 					continue // the configuration's own check names it
 				}
-				for _, r := range f.Routes {
-					if p.Overlaps(r.Prefix) {
-						found = append(found, fmt.Sprintf("%s %s overlaps %s of %s", s[0], p, r.Prefix, r.By))
+				for _, p := range subnets {
+					for _, r := range f.Routes {
+						if p.Overlaps(r.Prefix) {
+							found = append(found, fmt.Sprintf("%s %s overlaps %s of %s", s[0], p, r.Prefix, r.By))
+						}
 					}
 				}
 			}

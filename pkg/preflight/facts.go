@@ -10,6 +10,7 @@ import (
 
 	"github.com/rootless-kubernetes/rk/pkg/config"
 	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/plan"
 	"github.com/rootless-kubernetes/rk/pkg/problem"
 )
 
@@ -30,9 +31,12 @@ func unknown[T any](why string) Fact[T] { return Fact[T]{Why: why} }
 type Wanted struct {
 	// Cgroups is "auto", "delegated" or "none".
 	Cgroups string
-	// KubeProxyMode is "iptables" or "nftables".
+	// KubeProxyMode is "iptables", "nftables" or "none".
 	KubeProxyMode string
-	// PodSubnet, ServiceSubnet and NodeSubnet in CIDR notation; NodeSubnet may be empty.
+	// IPFamily is "ipv4", "ipv6" or "dual"; empty is IPv4.
+	IPFamily string
+	// PodSubnet, ServiceSubnet and NodeSubnet in CIDR notation, with a comma
+	// between if there are two; NodeSubnet may be empty.
 	PodSubnet, ServiceSubnet, NodeSubnet string
 	// Ports of the host that are to be published.
 	Ports []int
@@ -45,11 +49,16 @@ type Wanted struct {
 // WantedBy returns what a defaulted configuration wants.
 func WantedBy(c config.Cluster) Wanted {
 	w := Wanted{
-		Cgroups: c.Cgroups, KubeProxyMode: c.Networking.KubeProxyMode,
+		Cgroups: c.Cgroups, KubeProxyMode: c.Networking.KubeProxyMode, IPFamily: c.Networking.IPFamily,
 		PodSubnet: c.Networking.PodSubnet, ServiceSubnet: c.Networking.ServiceSubnet, NodeSubnet: c.Networking.NodeSubnet,
 	}
 	if p := c.Networking.APIServerPort; p != 0 {
 		w.Ports = append(w.Ports, p)
+	}
+	for _, p := range plan.HostPorts(c) {
+		if p.Port != 0 {
+			w.Ports = append(w.Ports, int(p.Port))
+		}
 	}
 	return w
 }

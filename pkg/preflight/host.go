@@ -28,12 +28,15 @@ type taken struct {
 
 // host is what is measured on this machine, apart from the engine.
 type host interface {
-	// Taken returns the IPv4 prefixes of the host's addresses and routes.
+	// Taken returns the prefixes of the host's addresses and IPv4 routes.
 	Taken() []taken
 	// MTU of the interface with the default route, in bytes; 0 if unknown.
 	MTU() int
-	// FreePort returns port if it can be listened on, one that can be if it is 0.
-	FreePort(ctx context.Context, addr netip.Addr, port uint16) (uint16, error)
+	// FreePort returns port if it can be listened on, one that can be if it is
+	// 0. protocol is "tcp" or "udp".
+	FreePort(ctx context.Context, protocol string, addr netip.Addr, port uint16) (uint16, error)
+	// Exists returns why there is no such file or folder, nil if there is.
+	Exists(path string) error
 }
 
 // localHost is the machine that rk runs on.
@@ -45,7 +48,7 @@ func (localHost) Taken() []taken {
 	for _, i := range interfaces {
 		addrs, _ := i.Addrs()
 		for _, a := range addrs {
-			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
+			if p, err := netip.ParsePrefix(a.String()); err == nil {
 				out = append(out, taken{p.Masked(), "interface " + i.Name})
 			}
 		}
@@ -90,29 +93,46 @@ const firstPort, portCount = 20000, 10000
 // portAttempts is how many of them are tried before the kernel is asked.
 const portAttempts = 50
 
-func (h localHost) FreePort(ctx context.Context, addr netip.Addr, port uint16) (uint16, error) {
+func (h localHost) FreePort(ctx context.Context, protocol string, addr netip.Addr, port uint16) (uint16, error) {
 	if port != 0 {
-		return h.listen(ctx, addr, port)
+		return h.listen(ctx, protocol, addr, port)
 	}
 	for range portAttempts {
 		// By chance, so that clusters that are made at once differ.
-		got, err := h.listen(ctx, addr, firstPort+uint16(rand.IntN(portCount))) //nolint:gosec // not a secret
+		got, err := h.listen(ctx, protocol, addr, firstPort+uint16(rand.IntN(portCount))) //nolint:gosec // not a secret
 		if err == nil || ctx.Err() != nil || !errors.Is(err, syscall.EADDRINUSE) {
 			return got, err
 		}
 	}
-	return h.listen(ctx, addr, 0)
+	return h.listen(ctx, protocol, addr, 0)
 }
 
 // listen returns port, or one that the kernel picks if it is 0, if it can be listened on.
-func (localHost) listen(ctx context.Context, addr netip.Addr, port uint16) (uint16, error) {
+func (localHost) listen(ctx context.Context, protocol string, addr netip.Addr, port uint16) (uint16, error) {
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp4", netip.AddrPortFrom(addr, port).String())
+	family, at := "4", netip.AddrPortFrom(addr, port).String()
+	if addr.Is6() {
+		family = "6"
+	}
+	if protocol == "udp" {
+		c, err := lc.ListenPacket(ctx, "udp"+family, at)
+		if err != nil {
+			return 0, err
+		}
+		got := c.LocalAddr().(*net.UDPAddr).AddrPort().Port() //nolint:forcetypeassert // the connection is UDP
+		return got, c.Close()
+	}
+	l, err := lc.Listen(ctx, "tcp"+family, at)
 	if err != nil {
 		return 0, err
 	}
 	got := l.Addr().(*net.TCPAddr).AddrPort().Port() //nolint:forcetypeassert // the listener is TCP
 	return got, l.Close()
+}
+
+func (localHost) Exists(path string) error {
+	_, err := os.Stat(path)
+	return err
 }
 
 // route is one line of the kernel's IPv4 routing table.

@@ -452,7 +452,7 @@ func TestAddressAndPorts(t *testing.T) {
 func TestWantedBy(t *testing.T) {
 	t.Parallel()
 	c := config.Default(config.Cluster{Networking: config.Networking{APIServerPort: 443}})
-	want := Wanted{Cgroups: "auto", KubeProxyMode: "iptables", PodSubnet: "10.244.0.0/16", ServiceSubnet: "10.96.0.0/16", Ports: []int{443}}
+	want := Wanted{Cgroups: "auto", KubeProxyMode: "iptables", IPFamily: "ipv4", PodSubnet: "10.244.0.0/16", ServiceSubnet: "10.96.0.0/16", Ports: []int{443}}
 	if diff := cmp.Diff(want, WantedBy(c)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

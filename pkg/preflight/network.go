@@ -42,11 +42,11 @@ func occupied(networks []engine.Network, h host) []taken {
 // at a place that depends on the cluster's name, so that clusters which are
 // created at the same time do not choose the same.
 func subnet(c config.Cluster, used []taken) (netip.Prefix, error) {
-	if s := c.Networking.NodeSubnet; s != "" {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return p, problem.InvalidConfig.Wrapf("networking.nodeSubnet: %w", err)
-		}
+	p, fixed, err := nodeSubnet(c, false)
+	if err != nil {
+		return p, err
+	}
+	if fixed {
 		if t, clash := overlapping(p, used); clash {
 			return p, problem.SubnetClash.
 				With("Choose another networking.nodeSubnet, or leave it out to have a free one chosen.").
@@ -55,11 +55,13 @@ func subnet(c config.Cluster, used []taken) (netip.Prefix, error) {
 		return p, nil
 	}
 	for path, s := range map[string]string{"podSubnet": c.Networking.PodSubnet, "serviceSubnet": c.Networking.ServiceSubnet} {
-		p, err := netip.ParsePrefix(s)
+		list, err := config.Subnets(s)
 		if err != nil {
 			return p, problem.InvalidConfig.Wrapf("networking.%s: %w", path, err)
 		}
-		used = append(used, taken{p, path})
+		for _, p := range list {
+			used = append(used, taken{p, path})
+		}
 	}
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(c.Name)) // never fails
@@ -89,7 +91,7 @@ func overlapping(p netip.Prefix, used []taken) (taken, bool) {
 // apiPort returns the port for the Kubernetes API on the host: want, or a
 // free one if that is 0.
 func apiPort(ctx context.Context, h host, addr netip.Addr, want int) (uint16, error) {
-	port, err := h.FreePort(ctx, addr, uint16(want)) //nolint:gosec // validated to be a port
+	port, err := h.FreePort(ctx, "tcp", addr, uint16(want)) //nolint:gosec // validated to be a port
 	switch {
 	case err == nil:
 		return port, nil
@@ -101,7 +103,7 @@ func apiPort(ctx context.Context, h host, addr netip.Addr, want int) (uint16, er
 			Wrapf("networking.apiServerPort %d: this user may not listen on it: %w", want, err)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return 0, problem.InvalidConfig.
-			With("'ip -4 addr' lists the addresses of this host; 127.0.0.1 is the default, 0.0.0.0 is all of them.").
+			With("'ip addr' lists the addresses of this host; 127.0.0.1 is the default, 0.0.0.0 is all of them.").
 			Wrapf("networking.apiServerAddress %s is not an address of this host: %w", addr, err)
 	}
 	return 0, problem.PortTaken.Wrapf("no port of %s can be listened on: %w", addr, err)

@@ -102,7 +102,18 @@ func gather(ctx context.Context, eng Engine, c config.Cluster, image plan.ImageF
 	if err != nil {
 		return f, problem.InvalidConfig.Wrapf("networking.apiServerAddress: %w", err)
 	}
-	f.APIPort, err = apiPort(ctx, h, addr, c.Networking.APIServerPort)
+	if c.Networking.IPFamily == config.IPv6 || c.Networking.IPFamily == config.DualStack {
+		if f.IPv6Subnet, err = ipv6Subnet(c, occupied(networks, h)); err != nil {
+			return f, err
+		}
+	}
+	if err := hostPaths(h, c); err != nil {
+		return f, err
+	}
+	if f.APIPort, err = apiPort(ctx, h, addr, c.Networking.APIServerPort); err != nil {
+		return f, err
+	}
+	f.HostPorts, err = hostPorts(ctx, h, c, plan.HostPort{Address: addr, Protocol: "tcp", Port: f.APIPort})
 	return f, err
 }
 

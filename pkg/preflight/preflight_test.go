@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -56,8 +57,16 @@ type fakeHost struct{ taken []taken }
 
 func (h fakeHost) Taken() []taken { return h.taken }
 func (fakeHost) MTU() int         { return 1420 }
-func (fakeHost) FreePort(_ context.Context, addr netip.Addr, port uint16) (uint16, error) {
+func (fakeHost) Exists(path string) error {
+	if strings.HasPrefix(path, "/missing") {
+		return fs.ErrNotExist
+	}
+	return nil
+}
+func (h fakeHost) FreePort(_ context.Context, protocol string, addr netip.Addr, port uint16) (uint16, error) {
 	switch {
+	case protocol == "udp" && port == 6443:
+		return port, nil
 	case addr.String() == "192.0.2.1":
 		return 0, fmt.Errorf("bind: %w", syscall.EADDRNOTAVAIL)
 	case port == 443:
@@ -318,10 +327,10 @@ func TestLocalHost(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = l.Close() })
 	used := l.Addr().(*net.TCPAddr).AddrPort().Port()
-	if _, err := (localHost{}).FreePort(t.Context(), loopback, used); !errors.Is(err, syscall.EADDRINUSE) {
+	if _, err := (localHost{}).FreePort(t.Context(), "tcp", loopback, used); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("port %d in use: error is %v, want EADDRINUSE", used, err)
 	}
-	if free, err := (localHost{}).FreePort(t.Context(), loopback, 0); err != nil || free == 0 || free == used {
+	if free, err := (localHost{}).FreePort(t.Context(), "tcp", loopback, 0); err != nil || free == 0 || free == used {
 		t.Errorf("free port is %d (%v)", free, err)
 	}
 	if _, clash := overlapping(netip.MustParsePrefix("127.0.0.0/24"), localHost{}.Taken()); !clash {
@@ -369,5 +378,108 @@ func TestParseRoutesMalformed(t *testing.T) {
 		if got, err := parseRoutes(strings.NewReader("header\n" + line + "\n")); err == nil {
 			t.Errorf("%q is accepted: %v", line, got)
 		}
+	}
+}
+
+// withNode is a change of the configuration's one node.
+func withNode(change func(*config.Node)) func(*config.Cluster) {
+	return func(c *config.Cluster) {
+		change(&c.Nodes[0])
+		*c = config.Default(*c)
+	}
+}
+
+// Ports that nodes shall publish are found, and what cannot be had is refused
+// before anything is made.
+func TestGatherHostPorts(t *testing.T) {
+	t.Parallel()
+	ports := func(list ...config.Port) func(*config.Cluster) {
+		return withNode(func(n *config.Node) { n.Ports = list })
+	}
+	for name, c := range map[string]struct {
+		change func(*config.Cluster)
+		want   []uint16
+		err    string
+	}{
+		"none":                      {ports(), nil, ""},
+		"given, free, the engine's": {ports(config.Port{ContainerPort: 1, HostPort: 80}, config.Port{ContainerPort: 2, Protocol: "UDP"}, config.Port{ContainerPort: 3, HostPort: -1}), []uint16{80, 41000}, ""},
+		"UDP where TCP is taken":    {ports(config.Port{ContainerPort: 1, HostPort: 6443, Protocol: "UDP"}), []uint16{6443}, ""},
+		"taken":                     {ports(config.Port{ContainerPort: 1, HostPort: 6443}), nil, "nodes[0].ports[0].hostPort 6443 (tcp)"},
+		"not allowed":               {ports(config.Port{ContainerPort: 1, HostPort: 443}), nil, "may not listen"},
+		"not of this host":          {ports(config.Port{ContainerPort: 1, HostPort: 80, ListenAddress: "192.0.2.1"}), nil, "is not an address"},
+		"the API's":                 {ports(config.Port{ContainerPort: 1, HostPort: 41000}), nil, "published for something else"},
+		"two free ones, one is had": {ports(config.Port{ContainerPort: 1}), nil, "no port of 0.0.0.0 is free"},
+		"a folder that is there":    {withNode(func(n *config.Node) { n.Mounts = []config.Mount{{HostPath: "/a", ContainerPath: "/a"}} }), nil, ""},
+		"a folder that is not":      {withNode(func(n *config.Node) { n.Mounts = []config.Mount{{HostPath: "/missing/a", ContainerPath: "/a"}} }), nil, "nodes[0].mounts[0].hostPath: /missing/a is not there"},
+		"a relative path":           {withNode(func(n *config.Node) { n.Mounts = []config.Mount{{HostPath: "a", ContainerPath: "/a"}} }), nil, "not an absolute path"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, err := gather(t.Context(), enginetest.NewFake(), clusterConfig(c.change), imageFacts(), fakeHost{})
+			if c.err != "" {
+				if err == nil || !strings.Contains(err.Error(), c.err) {
+					t.Fatalf("got %v, want an error with %q", err, c.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, f.HostPorts); diff != "" {
+				t.Errorf("ports (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A cluster with IPv6 gets a /64 that nobody else has.
+func TestGatherIPv6(t *testing.T) {
+	t.Parallel()
+	dual := func(c *config.Cluster) {
+		*c = config.Default(config.Cluster{Name: "demo", Networking: config.Networking{IPFamily: config.DualStack, NodeSubnet: c.Networking.NodeSubnet}})
+	}
+	first, err := gather(t.Context(), enginetest.NewFake(), clusterConfig(dual), imageFacts(), fakeHost{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := first.IPv6Subnet; p.Bits() != 64 || !netip.MustParsePrefix("fd00::/8").Contains(p.Addr()) || p != p.Masked() || !first.Subnet.Addr().Is4() {
+		t.Errorf("subnets %s and %s", first.Subnet, p)
+	}
+	other, err := gather(t.Context(), enginetest.NewFake(), clusterConfig(dual), imageFacts(), fakeHost{taken: []taken{{first.IPv6Subnet, "another network"}}})
+	if err != nil || other.IPv6Subnet == first.IPv6Subnet || !other.IPv6Subnet.IsValid() {
+		t.Errorf("where it is taken: %s, %v", other.IPv6Subnet, err)
+	}
+	own := clusterConfig(func(c *config.Cluster) { c.Networking.NodeSubnet = "10.5.6.0/24,fd00:5::/64" }, dual)
+	f, err := gather(t.Context(), enginetest.NewFake(), own, imageFacts(), fakeHost{})
+	if err != nil || f.Subnet.String() != "10.5.6.0/24" || f.IPv6Subnet.String() != "fd00:5::/64" {
+		t.Errorf("configured: %s and %s, %v", f.Subnet, f.IPv6Subnet, err)
+	}
+	_, err = gather(t.Context(), enginetest.NewFake(), own, imageFacts(), fakeHost{taken: []taken{{netip.MustParsePrefix("fd00:5::/60"), "a VPN"}}})
+	if !errors.Is(err, problem.SubnetClash) {
+		t.Errorf("configured and taken: %v", err)
+	}
+}
+
+// Ports of UDP and of IPv6 are tried as what they are.
+func TestLocalFreePort(t *testing.T) {
+	t.Parallel()
+	c, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close() //nolint:errcheck // done with
+	used := netip.MustParseAddrPort(c.LocalAddr().String()).Port()
+	loopback := netip.MustParseAddr("127.0.0.1")
+	if _, err := (localHost{}).FreePort(t.Context(), "udp", loopback, used); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("a used port of UDP: %v", err)
+	}
+	if free, err := (localHost{}).FreePort(t.Context(), "udp", loopback, 0); err != nil || free == 0 || free == used {
+		t.Errorf("a free port of UDP: %d, %v", free, err)
+	}
+	if err := (localHost{}).Exists(t.TempDir()); err != nil {
+		t.Error(err)
+	}
+	if err := (localHost{}).Exists(t.TempDir() + "/none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what is not there: %v", err)
 	}
 }

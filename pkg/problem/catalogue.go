@@ -39,7 +39,7 @@ A node image needs about 2 GB, once, however many nodes use it.`,
 	PortTaken = &Problem{
 		Code: "RK106", Exit: ExitFailure,
 		Summary: "a port of this host is already in use",
-		Advice:  "Find its owner with 'ss -ltnp', or choose another port in the config (networking.apiServerPort; 0 or no value picks a free one).",
+		Advice:  "Find its owner with 'ss -ltnp', or choose another port in the config (networking.apiServerPort, nodes[].ports; 0 or no value picks a free one).",
 	}
 	HostLimit = &Problem{
 		Code: "RK107", Exit: ExitSetup,

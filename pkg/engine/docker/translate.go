@@ -26,6 +26,9 @@ import (
 // Driver options of Docker's bridge networks.
 const mtuOption = "com.docker.network.driver.mtu"
 
+// noSearch stands for no search domain (docker run --dns-search).
+const noSearch = "."
+
 // predefined are the networks that Docker always has.
 var predefined = []string{network.NetworkBridge, network.NetworkHost, network.NetworkNone}
 
@@ -42,12 +45,15 @@ func createRequest(s engine.ContainerSpec) container.CreateRequest {
 	host := &container.HostConfig{
 		Privileged: s.Privileged, CgroupnsMode: container.CgroupnsMode(s.CgroupNS), Tmpfs: s.Tmpfs, Sysctls: s.Sysctls,
 		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyMode(s.RestartPolicy)},
-		Mounts:        mounts(s),
+		Mounts:        mounts(s), Binds: binds(s), DNSSearch: s.DNSSearch,
 		// Logs that can be read back whatever the daemon's default driver is,
 		// and that are rotated (100 MB by default).
 		LogConfig: container.LogConfig{Type: "local"},
 		// A daemon may be set to put an init process before the container's own, which systemd must be.
 		Init: new(bool),
+	}
+	if s.DNSSearch != nil && len(s.DNSSearch) == 0 {
+		host.DNSSearch = []string{noSearch}
 	}
 	if s.PidsLimit != nil {
 		// 0 is no limit and needs no pids controller.
@@ -69,11 +75,18 @@ func createRequest(s engine.ContainerSpec) container.CreateRequest {
 	if s.Network != "" {
 		host.NetworkMode = container.NetworkMode(s.Network)
 		endpoint := &network.EndpointSettings{Aliases: s.Aliases}
-		switch {
-		case s.IP.Is4():
-			endpoint.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: s.IP.String()}
-		case s.IP.Is6():
-			endpoint.IPAMConfig = &network.EndpointIPAMConfig{IPv6Address: s.IP.String()}
+		for _, ip := range []netip.Addr{s.IP, s.IPv6} {
+			if !ip.IsValid() {
+				continue
+			}
+			if endpoint.IPAMConfig == nil {
+				endpoint.IPAMConfig = &network.EndpointIPAMConfig{}
+			}
+			if ip.Is4() {
+				endpoint.IPAMConfig.IPv4Address = ip.String()
+			} else {
+				endpoint.IPAMConfig.IPv6Address = ip.String()
+			}
 		}
 		networking.EndpointsConfig = map[string]*network.EndpointSettings{s.Network: endpoint}
 	}
@@ -102,7 +115,35 @@ func mounts(s engine.ContainerSpec) []mount.Mount {
 		list = append(list, m)
 	}
 	for _, b := range s.Mounts {
-		list = append(list, mount.Mount{Type: mount.TypeBind, Source: b.Source, Target: b.Target, ReadOnly: b.ReadOnly})
+		if b.Relabel {
+			continue
+		}
+		m := mount.Mount{Type: mount.TypeBind, Source: b.Source, Target: b.Target, ReadOnly: b.ReadOnly}
+		if b.Slave {
+			m.BindOptions = &mount.BindOptions{Propagation: mount.PropagationRSlave}
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
+// binds are the bind mounts that are labelled for SELinux, which Docker's API
+// knows in the older form of mounts alone. (That form also makes a source that
+// does not exist.)
+func binds(s engine.ContainerSpec) []string {
+	var list []string
+	for _, b := range s.Mounts {
+		if !b.Relabel {
+			continue
+		}
+		options := "Z"
+		if b.ReadOnly {
+			options += ",ro"
+		}
+		if b.Slave {
+			options += ",rslave"
+		}
+		list = append(list, b.Source+":"+b.Target+":"+options)
 	}
 	return list
 }
@@ -125,7 +166,10 @@ func networkOptions(n engine.NetworkSpec) network.CreateOptions {
 		Driver: network.NetworkBridge, Labels: n.Labels,
 		IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: n.Subnet.String()}}},
 	}
-	if n.Subnet.Addr().Is6() {
+	if n.IPv6Subnet.IsValid() {
+		options.IPAM.Config = append(options.IPAM.Config, network.IPAMConfig{Subnet: n.IPv6Subnet.String()})
+	}
+	if n.Subnet.Addr().Is6() || n.IPv6Subnet.IsValid() {
 		enable := true
 		options.EnableIPv6 = &enable
 	}

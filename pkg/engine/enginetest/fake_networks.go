@@ -27,18 +27,28 @@ var (
 // CreateNetwork implements engine.Networks.
 func (f *Fake) CreateNetwork(ctx context.Context, n engine.NetworkSpec) error {
 	return f.do(ctx, Call{Op: "CreateNetwork", Target: n.Name}, f.locked(func() error {
-		if !n.Subnet.IsValid() || n.Subnet != n.Subnet.Masked() {
-			return fmt.Errorf("network %s: %w %s", n.Name, errBadSubnet, n.Subnet)
+		subnets := []netip.Prefix{n.Subnet}
+		if n.IPv6Subnet != (netip.Prefix{}) {
+			if subnets = append(subnets, n.IPv6Subnet); !n.IPv6Subnet.Addr().Is6() || n.Subnet.Addr().Is6() {
+				return fmt.Errorf("network %s: %w %s", n.Name, errBadSubnet, n.IPv6Subnet)
+			}
+		}
+		for _, p := range subnets {
+			if !p.IsValid() || p != p.Masked() {
+				return fmt.Errorf("network %s: %w %s", n.Name, errBadSubnet, p)
+			}
 		}
 		if _, ok := f.networks[n.Name]; ok {
 			return fmt.Errorf("network %s: %w", n.Name, engine.ErrConflict)
 		}
 		for _, other := range f.networks {
-			if slices.ContainsFunc(other.Subnets, n.Subnet.Overlaps) {
-				return fmt.Errorf("network %s: subnet %s is used by network %s: %w", n.Name, n.Subnet, other.Name, engine.ErrConflict)
+			for _, p := range subnets {
+				if slices.ContainsFunc(other.Subnets, p.Overlaps) {
+					return fmt.Errorf("network %s: subnet %s is used by network %s: %w", n.Name, p, other.Name, engine.ErrConflict)
+				}
 			}
 		}
-		f.networks[n.Name] = engine.Network{Name: n.Name, Subnets: []netip.Prefix{n.Subnet}, Labels: cloneMap(n.Labels)}
+		f.networks[n.Name] = engine.Network{Name: n.Name, Subnets: subnets, Labels: cloneMap(n.Labels)}
 		return nil
 	}))
 }
@@ -86,6 +96,9 @@ func (f *Fake) assign(c *fakeContainer) (netip.Addr, error) {
 		}
 		return netip.Addr{}, nil
 	}
+	if err := f.checkIPv6(c); err != nil {
+		return netip.Addr{}, err
+	}
 	subnet := f.networks[c.spec.Network].Subnets[0]
 	taken := map[netip.Addr]bool{}
 	for _, other := range f.containers {
@@ -108,4 +121,22 @@ func (f *Fake) assign(c *fakeContainer) (netip.Addr, error) {
 	default:
 		return want, nil
 	}
+}
+
+// checkIPv6 refuses a second static address that lies outside of the network
+// or that another running container has.
+func (f *Fake) checkIPv6(c *fakeContainer) error {
+	want := c.spec.IPv6
+	if !want.IsValid() {
+		return nil
+	}
+	if !slices.ContainsFunc(f.networks[c.spec.Network].Subnets, func(p netip.Prefix) bool { return p.Addr().Is6() && p.Contains(want) }) {
+		return fmt.Errorf("%s: %w", want, errIPOutside)
+	}
+	for _, other := range f.containers {
+		if other != c && other.spec.Network == c.spec.Network && other.state == engine.StateRunning && other.spec.IPv6 == want {
+			return fmt.Errorf("%s: %w", want, errIPTaken)
+		}
+	}
+	return nil
 }

@@ -57,6 +57,7 @@ func Run(t *testing.T, newEngine func(t *testing.T) engine.Engine, o Options) {
 		{"Copy", (*suite).copy},
 		{"Networks", (*suite).networks},
 		{"Ports", (*suite).ports},
+		{"Host", (*suite).host},
 		{"Cancelled", (*suite).cancelled},
 	} {
 		t.Run(part.name, func(t *testing.T) {

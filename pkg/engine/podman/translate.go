@@ -27,6 +27,9 @@ import (
 // defaultNetwork is the bridge that Podman always has.
 const defaultNetwork = "podman"
 
+// noSearch stands for no search domain (podman-create(1), --dns-search).
+const noSearch = "."
+
 // sigRTMin is glibc's first real-time signal: the kernel's 32, and two that
 // the C library keeps (signal(7)).
 const sigRTMin = 34
@@ -75,11 +78,17 @@ func containerSpec(s engine.ContainerSpec) (*specgen.SpecGenerator, error) {
 	}
 	if s.Network != "" {
 		options := nettypes.PerNetworkOptions{Aliases: s.Aliases}
-		if s.IP.IsValid() {
-			options.StaticIPs = []net.IP{s.IP.AsSlice()}
+		for _, ip := range []netip.Addr{s.IP, s.IPv6} {
+			if ip.IsValid() {
+				options.StaticIPs = append(options.StaticIPs, ip.AsSlice())
+			}
 		}
 		g.NetNS = specgen.Namespace{NSMode: specgen.Bridge}
 		g.Networks = map[string]nettypes.PerNetworkOptions{s.Network: options}
+	}
+	g.DNSSearch = s.DNSSearch
+	if s.DNSSearch != nil && len(s.DNSSearch) == 0 {
+		g.DNSSearch = []string{noSearch}
 	}
 	for _, p := range s.Ports {
 		g.PortMappings = append(g.PortMappings, portMapping(p))
@@ -103,7 +112,14 @@ func mounts(s engine.ContainerSpec) []specs.Mount {
 		if b.ReadOnly {
 			access = "ro"
 		}
-		list = append(list, specs.Mount{Type: define.TypeBind, Source: b.Source, Destination: b.Target, Options: []string{"rbind", access}})
+		options := []string{"rbind", access}
+		if b.Slave {
+			options = append(options, "rslave")
+		}
+		if b.Relabel {
+			options = append(options, "Z")
+		}
+		list = append(list, specs.Mount{Type: define.TypeBind, Source: b.Source, Destination: b.Target, Options: options})
 	}
 	return list
 }
@@ -136,10 +152,14 @@ func parseSignal(name string) (syscall.Signal, error) {
 func networkSpec(n engine.NetworkSpec) *nettypes.Network {
 	network := &nettypes.Network{
 		Name: n.Name, Driver: nettypes.BridgeNetworkDriver, DNSEnabled: true, Labels: n.Labels,
-		IPv6Enabled: n.Subnet.Addr().Is6(),
-		Subnets: []nettypes.Subnet{{Subnet: nettypes.IPNet{IPNet: net.IPNet{
-			IP: n.Subnet.Addr().AsSlice(), Mask: net.CIDRMask(n.Subnet.Bits(), n.Subnet.Addr().BitLen()),
-		}}}},
+		IPv6Enabled: n.Subnet.Addr().Is6() || n.IPv6Subnet.IsValid(),
+	}
+	for _, p := range []netip.Prefix{n.Subnet, n.IPv6Subnet} {
+		if p.IsValid() {
+			network.Subnets = append(network.Subnets, nettypes.Subnet{Subnet: nettypes.IPNet{IPNet: net.IPNet{
+				IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen()),
+			}}})
+		}
 	}
 	if n.MTU > 0 {
 		network.Options = map[string]string{nettypes.MTUOption: strconv.Itoa(n.MTU)}

@@ -64,6 +64,20 @@ func TestContainerSpec(t *testing.T) {
 	for name, s := range map[string]engine.ContainerSpec{
 		"container-minimal": {Name: "a", Image: "localhost/image:v1"},
 		"container-node":    nodeSpec,
+		"container-host": {
+			Name: "c", Image: "localhost/image:v1", DNSSearch: []string{},
+			Mounts: []engine.BindMount{
+				{Source: "/a", Target: "/b", Slave: true}, {Source: "/c", Target: "/d", ReadOnly: true, Relabel: true},
+				{Source: "/e", Target: "/f", ReadOnly: true, Slave: true, Relabel: true},
+			},
+			Network: "n", IP: netip.MustParseAddr("10.200.0.2"), IPv6: netip.MustParseAddr("fd00::2"),
+			Ports: []engine.PortMapping{
+				{HostIP: netip.MustParseAddr("::1"), HostPort: 80, ContainerPort: 80, Protocol: "tcp"},
+				{HostIP: netip.MustParseAddr("0.0.0.0"), HostPort: 53, ContainerPort: 53, Protocol: "udp"},
+				{ContainerPort: 9, Protocol: "sctp"},
+			},
+		},
+		"container-search": {Name: "d", Image: "localhost/image:v1", DNSSearch: []string{"example.org"}},
 		"container-rest": {
 			Name: "b", Image: "localhost/image:v1", Entrypoint: []string{"/bin/sh", "-c"}, Command: []string{"exit 3"},
 			CgroupNS: "host", PidsLimit: ptr(int64(-1)), Sysctls: map[string]string{"net.ipv4.ip_forward": "1"},
@@ -103,6 +117,9 @@ func TestNetworkSpec(t *testing.T) {
 	t.Parallel()
 	golden(t, "network", networkSpec(engine.NetworkSpec{
 		Name: "rk-demo", Subnet: netip.MustParsePrefix("10.200.0.0/24"), Labels: map[string]string{"io.rk.cluster": "demo"}, MTU: 1400,
+	}))
+	golden(t, "network-dual", networkSpec(engine.NetworkSpec{
+		Name: "dual", Subnet: netip.MustParsePrefix("10.200.0.0/24"), IPv6Subnet: netip.MustParsePrefix("fd00:1::/64"),
 	}))
 	golden(t, "network-ipv6", networkSpec(engine.NetworkSpec{Name: "six", Subnet: netip.MustParsePrefix("fd00:1::/64")}))
 }

@@ -40,7 +40,7 @@ type File interface {
 	Stat() (fs.FileInfo, error)
 }
 
-var errUsage = errors.New("usage: testprog wait|exit N|echo WORD...|complain WORD...|cat [FILE...]|stat FILE...|flood N|env|whoami|listen PORT|dial HOST:PORT|tty")
+var errUsage = errors.New("usage: testprog wait|exit N|echo WORD...|complain WORD...|cat [FILE...]|stat FILE...|flood N|env|whoami|listen PORT|answer PORT|dial HOST:PORT|tty")
 
 // Main runs one command and returns its exit code. ctx ends on SIGTERM.
 //
@@ -53,6 +53,7 @@ var errUsage = errors.New("usage: testprog wait|exit N|echo WORD...|complain WOR
 //	env              prints the environment, sorted
 //	whoami           prints "UID@HOSTNAME:DIR"
 //	listen PORT      serves "hello from HOSTNAME" to each TCP connection
+//	answer PORT      sends "hello from HOSTNAME" back for each UDP packet
 //	dial HOST:PORT   prints what it is sent there
 //	tty              prints "size ROWSxCOLUMNS" of its terminal for each line of
 //	                 stdin, until one says "end"
@@ -101,6 +102,8 @@ func (p Process) run(ctx context.Context, command string, args []string) error {
 		return p.whoami()
 	case command == "listen" && len(args) == 1:
 		return p.listen(ctx, args[0])
+	case command == "answer" && len(args) == 1:
+		return p.answer(ctx, args[0])
 	case command == "dial" && len(args) == 1:
 		return p.dial(ctx, args[0])
 	case command == "tty" && len(args) == 0:
@@ -190,6 +193,39 @@ func (p Process) whoami() error {
 	_, err = fmt.Fprintf(p.Stdout, "%d@%s:%s\n", p.UID, host, dir)
 	return err
 }
+
+func (p Process) answer(ctx context.Context, port string) error {
+	host, err := p.Hostname()
+	if err != nil {
+		return err
+	}
+	conn, err := new(net.ListenConfig).ListenPacket(ctx, "udp", ":"+port)
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(ctx, func() { _ = conn.Close() })
+	_, _ = fmt.Fprintln(p.Stdout, "answering on", port)
+	for {
+		_, from, err := conn.ReadFrom(make([]byte, 1))
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(packetWriter{conn, from}, "hello from %s\n", host); err != nil {
+			_, _ = fmt.Fprintln(p.Stderr, err)
+		}
+	}
+}
+
+// packetWriter sends each write as one packet.
+type packetWriter struct {
+	net.PacketConn
+	to net.Addr
+}
+
+func (w packetWriter) Write(b []byte) (int, error) { return w.WriteTo(b, w.to) }
 
 func (p Process) listen(ctx context.Context, port string) error {
 	host, err := p.Hostname()
