@@ -52,8 +52,8 @@ const (
 func TestTrixie(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, PodmanSocket: true})
 	conformance(t, h, podman)
-	runScenarios(t, h, podman, "one-node", "three-nodes", "kubeadm-join", "two-clusters", "nftables", "private", "failures", "faults", "load", "export", "commands")
-	runIfAll(t, h, podman, "kind-config", "kind-network", "dual-stack")
+	runScenarios(t, h, podman, "one-node", "three-nodes", "kubeadm-join", "two-clusters", "nftables", "private", "failures", "faults", "load", "export", "commands", "kind-config", "kind-network")
+	runIfAll(t, h, podman, "dual-stack")
 }
 
 // TestFullDisk has a host of its own, whose engine begins with an empty storage on a small disk.

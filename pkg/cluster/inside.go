@@ -122,7 +122,11 @@ func nodeLogs(ctx context.Context, eng engine.Engine, n Node, o LogOptions, w io
 		if err := eng.ContainerLogs(ctx, n.Name, &tail.text); err != nil {
 			return err
 		}
-		_, err := w.Write(tail.bytes())
+		text := tail.bytes()
+		if len(text) == 0 { // as journalctl says "-- No entries --"
+			text = fmt.Appendf(nil, "-- %s is %s, and its container printed nothing --\n", n.Name, n.State)
+		}
+		_, err := w.Write(text)
 		return err
 	}
 	argv := []string{"journalctl", "--no-pager", "--quiet"}
