@@ -183,7 +183,7 @@ func conformance(t *testing.T, h *testhost.Host, engine string, env ...string) {
 		}
 		script := "set -eu\n"
 		if engine == podman {
-			script += `podman system service --time=0 "unix://$XDG_RUNTIME_DIR/conformance.sock" & trap "kill $!" EXIT
+			script += `podman system service --time=0 "unix://$XDG_RUNTIME_DIR/conformance.sock" >"$XDG_RUNTIME_DIR/conformance.log" 2>&1 & trap "kill $!" EXIT
 export CONTAINER_HOST="unix://$XDG_RUNTIME_DIR/conformance.sock"
 until podman --remote --url "$CONTAINER_HOST" version >/dev/null 2>&1; do sleep 0.1; done
 `
