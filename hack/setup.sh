@@ -8,7 +8,11 @@ cd "$(dirname "$0")/.."
 # command:package pairs; a file is written as an absolute path.
 needs() {
 	case $1 in
-	build) echo go:golang-go ;;
+	build)
+		echo go:golang-go
+		# Go fetches modules over TLS. (Other distributions keep the authorities elsewhere, and have them.)
+		if command -v apt-get >/dev/null; then echo /etc/ssl/certs/ca-certificates.crt:ca-certificates; fi
+		;;
 	test | lint) needs build; echo gcc:gcc /usr/include/stdlib.h:libc6-dev git:git ;;
 	image)
 		needs build
