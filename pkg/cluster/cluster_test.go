@@ -5,6 +5,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -141,6 +142,9 @@ func TestRefusals(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, problem.ClusterExists},
+		"storage without a container has that name": {func(_ *testing.T, f *enginetest.Fake) {
+			f.Fail("CreateContainer", "", fmt.Errorf("%w: %w", engine.ErrStorageLeft, engine.ErrConflict))
+		}, problem.StorageLeft},
 		"the subnet is taken": {func(t *testing.T, f *enginetest.Fake) {
 			if err := f.CreateNetwork(t.Context(), engine.NetworkSpec{Name: "x", Subnet: netip.MustParsePrefix("10.111.0.0/24")}); err != nil {
 				t.Fatal(err)

@@ -196,7 +196,10 @@ func (c *creation) startNode(ctx context.Context, n plan.Node) error {
 	})
 	id, err := c.engine.CreateContainer(ctx, n.Container)
 	if err := errors.Join(err, g.Wait()); err != nil {
-		if errors.Is(err, engine.ErrConflict) {
+		switch {
+		case errors.Is(err, engine.ErrStorageLeft):
+			return &notMine{engineError(err)}
+		case errors.Is(err, engine.ErrConflict):
 			return &notMine{problem.ClusterExists.Wrapf("a container %s is there already: %w", n.Name, err)}
 		}
 		return engineError(err)

@@ -538,6 +538,10 @@ current-context: rk-demo
 			f.Fail("RemoveContainer", "demo-control-plane", errBoom)
 		}, want: problem.LeftOver, left: []string{"container demo-control-plane", "network rk-demo", "volume demo-control-plane:/var"},
 			advice: "rk delete cluster demo"},
+		"a node's storage cannot be removed": {prepare: func(t *testing.T, f *enginetest.Fake, _ string) {
+			f.Fail("RemoveContainer", "demo-control-plane", engine.ErrStorageLeft)
+		}, want: problem.StorageLeft, left: []string{"container demo-control-plane", "network rk-demo", "volume demo-control-plane:/var"},
+			advice: "podman rm --force NAME"},
 		"the kubeconfig is read-only": {prepare: func(t *testing.T, _ *enginetest.Fake, path string) {
 			if err := os.Chmod(path, 0o400); err != nil {
 				t.Fatal(err)

@@ -182,6 +182,9 @@ func nameInUse(name string) error {
 
 // leftOver is problem.LeftOver with the command for this cluster.
 func leftOver(name string, err error) error {
+	if errors.Is(err, engine.ErrStorageLeft) { // which deleting again does not find
+		return problem.StorageLeft.Wrap(err)
+	}
 	return problem.LeftOver.
 		Withf("Run 'rk delete cluster %s': it removes whatever is left and can be repeated. What remains is listed by 'podman ps -a' and 'podman network ls'.", name).
 		Wrap(err)
@@ -197,6 +200,9 @@ func engineError(err error) error {
 	}
 	if errors.Is(err, engine.ErrUnreachable) {
 		return problem.EngineUnreachable.Wrap(err)
+	}
+	if errors.Is(err, engine.ErrStorageLeft) {
+		return problem.StorageLeft.Wrap(err)
 	}
 	if strings.Contains(err.Error(), "no space left on device") {
 		return problem.DiskFull.Wrap(err)

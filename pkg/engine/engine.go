@@ -23,6 +23,9 @@ var (
 	ErrConflict    = errors.New("already exists")
 	ErrUnreachable = errors.New("engine not reachable")
 	ErrPortInUse   = errors.New("host port already in use")
+	// ErrStorageLeft: a container's record is gone, its storage is not, and keeps
+	// its name taken. No list shows it, and the engine's API cannot free it.
+	ErrStorageLeft = errors.New("storage of a removed container is left")
 )
 
 // Engine is one rootless engine.
@@ -42,8 +45,9 @@ type Engine interface {
 // name too, and wrap ErrNotFound for one that does not exist, except Remove.
 type Containers interface {
 	// CreateContainer makes a container without starting it and returns its
-	// id. It wraps ErrConflict if the name is taken, ErrNotFound if the image
-	// or network does not exist, and leaves nothing behind on error.
+	// id. It wraps ErrConflict if the name is taken (ErrStorageLeft as well, if
+	// that is by storage alone), ErrNotFound if the image or network does not
+	// exist, and leaves nothing behind on error.
 	CreateContainer(ctx context.Context, s ContainerSpec) (id string, err error)
 	// StartContainer starts a created or stopped container; starting a
 	// running one succeeds. It wraps ErrPortInUse if a published host port is taken.
@@ -52,7 +56,8 @@ type Containers interface {
 	// to seconds). Stopping a stopped container succeeds.
 	StopContainer(ctx context.Context, id string, grace time.Duration) error
 	// RemoveContainer removes by force, together with anonymous volumes.
-	// An absent container is success.
+	// An absent container is success. It wraps ErrStorageLeft if the container
+	// has gone from the lists, but not from the disk.
 	RemoveContainer(ctx context.Context, id string) error
 	// ListContainers returns the containers, running or not, that carry every
 	// label of sel (an empty value matches any value), ordered by name.

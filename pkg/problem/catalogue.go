@@ -89,6 +89,13 @@ An engine at an unusual place is named by CONTAINER_HOST (Podman) or DOCKER_HOST
 		Summary: "the engine's API service could not be started",
 		Advice:  "See what it says by itself: 'podman system service --time=0 unix:///tmp/podman-test.sock'. 'podman system migrate' repairs a user namespace that no longer fits.",
 	}
+	StorageLeft = &Problem{
+		Code: "RK208", Exit: ExitFailure,
+		Summary: "the engine removed a container, but not its storage, which keeps the name taken",
+		Advice: `'podman ps --all --external' shows it as 'Storage'. Remove it as what it is to Podman now:
+  podman rm --force NAME
+If that says 'replacing mount point "DIR": directory not empty', empty DIR first: podman unshare find DIR -mindepth 1 -delete`,
+	}
 )
 
 // RK3xx: the node image.
@@ -283,7 +290,7 @@ var (
 // catalogue is ordered by code; a test sees that no value is missing.
 var catalogue = slices.Concat([]*Problem{
 	NoUserSession, NoSubIDs, NotDelegated, DiskFull, PortTaken, HostLimit,
-	NoEngine, EngineUnreachable, EngineRootful, EngineTooOld, EngineFailed, SubnetClash, EngineServiceFailed,
+	NoEngine, EngineUnreachable, EngineRootful, EngineTooOld, EngineFailed, SubnetClash, EngineServiceFailed, StorageLeft,
 	ImageNotPresent, NotNodeImage, BuildToolMissing, SourceUnreachable, ArchiveUnreadable, KubernetesUnknown,
 	BuildFailed, ChecksumMismatch, ImageArch, PullFailed, ImageNotFound, ImagePlatform,
 	InvalidUsage, InvalidConfig, InvalidName, ClusterExists, ClusterNotFound, ConfigUnreadable,

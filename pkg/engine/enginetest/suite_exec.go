@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"path"
@@ -285,6 +286,7 @@ func (s *suite) copy() {
 		s.must(s.StartContainer(s.Context(), id))
 		equal(s, "content", s.cat(id, "/data/a", "/etc/b", seedFile), "AB"+seedText)
 	})
+	s.test("Interrupted", (*suite).copyInterrupted)
 	s.test("Attributes", (*suite).copyAttributes)
 	s.test("Out", (*suite).copyOuts)
 	s.test("Errors", func(s *suite) {
@@ -305,6 +307,34 @@ func (s *suite) copy() {
 type iotestReader struct{ err error }
 
 func (r iotestReader) Read([]byte) (int, error) { return 0, r.err }
+
+// copyInterrupted removes a container that was just being filled: its name is free at once.
+func (s *suite) copyInterrupted() {
+	files := map[string]string{}
+	for i := range 200 {
+		files[fmt.Sprintf("d%d/f", i)] = strings.Repeat("x", 10000)
+	}
+	archive := archiveOf(s.T, files)
+	for range 5 {
+		ctx, cancel := context.WithCancel(s.Context())
+		id := s.create(s.spec())
+		half := io.MultiReader(bytes.NewReader(archive[:len(archive)/2]), readerFunc(func([]byte) (int, error) {
+			cancel() // then the engine holds what it was sent so far
+			<-ctx.Done()
+			return 0, ctx.Err()
+		}))
+		s.is(s.CopyIn(ctx, id, "/etc", half), context.Canceled)
+		name := s.get(id).Name
+		s.must(s.RemoveContainer(s.Context(), id))
+		again := s.spec()
+		again.Name = name
+		s.must(s.RemoveContainer(s.Context(), s.create(again)))
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func (s *suite) copyAttributes() {
 	var buf bytes.Buffer

@@ -62,7 +62,11 @@ func (c *Client) CreateContainer(ctx context.Context, s engine.ContainerSpec) (s
 	case err != nil && ctx.Err() != nil:
 		return "", ctx.Err()
 	case err != nil:
-		return "", fmt.Errorf("create container %s: %w", s.Name, classify(err, creating))
+		err = classify(err, creating)
+		if errors.Is(err, engine.ErrConflict) && c.storageLeft(ctx, s.Name) {
+			err = fmt.Errorf("%w: %w", engine.ErrStorageLeft, err)
+		}
+		return "", fmt.Errorf("create container %s: %w", s.Name, err)
 	case ctx.Err() != nil:
 		return "", errors.Join(ctx.Err(), c.RemoveContainer(longer, created.ID))
 	}
@@ -96,23 +100,80 @@ func (c *Client) StopContainer(ctx context.Context, id string, grace time.Durati
 
 // RemoveContainer implements engine.Containers.
 func (c *Client) RemoveContainer(ctx context.Context, id string) error {
+	c.awaitCopies(ctx, id)
+	err := c.remove(ctx, id)
+	if err == nil || errors.Is(err, engine.ErrNotFound) {
+		return nil
+	}
+	// Podman also reports what it could not tidy up, such as the DNS entries of
+	// a container whose start failed, though it has removed the container.
+	if _, inspectErr := c.inspect(ctx, id); !errors.Is(inspectErr, engine.ErrNotFound) {
+		return wrap(err, "remove container %s", id)
+	}
+	if !c.storageLeft(ctx, id) {
+		return nil
+	}
+	// What is left is to Podman a container of another program now, and can be removed as such.
+	if err := c.remove(ctx, id); err != nil && !errors.Is(err, engine.ErrNotFound) {
+		return fmt.Errorf("remove container %s: %w: %w", id, engine.ErrStorageLeft, err)
+	}
+	return nil
+}
+
+func (c *Client) remove(ctx context.Context, id string) error {
 	options := new(containers.RemoveOptions).WithForce(true).WithVolumes(true).WithTimeout(0)
-	err := c.do(ctx, func(ctx context.Context) error {
+	return c.do(ctx, func(ctx context.Context) error {
 		reports, err := containers.Remove(ctx, id, options)
 		for _, r := range reports {
 			err = errors.Join(err, r.Err)
 		}
 		return err
 	})
-	if err == nil || errors.Is(err, engine.ErrNotFound) {
-		return nil
+}
+
+// awaitCopies waits (up to settleTime) until nothing is copied any more to a
+// container that never ran, as when the copying rk was killed a moment ago.
+// Podman mounts such a container for a copy, does not take note of it when it
+// removes the container, and the files that arrive meanwhile then keep it from
+// removing the storage.
+func (c *Client) awaitCopies(ctx context.Context, id string) {
+	d, err := c.inspect(ctx, id)
+	if err != nil || d.State == nil || state(d.State.Status) != engine.StateCreated {
+		return // an engine that does not answer shows in the removal itself
 	}
-	// Podman also reports what it could not tidy up, such as the DNS entries of
-	// a container whose start failed, though it has removed the container.
-	if _, inspectErr := c.inspect(ctx, id); errors.Is(inspectErr, engine.ErrNotFound) {
-		return nil
+	deadline := time.After(settleTime)
+	for {
+		var mounted map[string]string
+		err := c.do(ctx, func(ctx context.Context) (err error) {
+			mounted, err = containers.GetMountedContainerPaths(ctx, nil)
+			return err
+		})
+		if _, ok := mounted[d.ID]; !ok || err != nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-deadline:
+			return // mounted for something else, such as "podman mount"
+		case <-time.After(copyInterval):
+		}
 	}
-	return wrap(err, "remove container %s", id)
+}
+
+// copyInterval is the pause between two looks at whether a copy has ended.
+const copyInterval = 20 * time.Millisecond
+
+// storageLeft says that there is storage of a container, but no such container.
+func (c *Client) storageLeft(ctx context.Context, nameOrID string) bool {
+	var reports []types.ListContainer
+	err := c.do(ctx, func(ctx context.Context) (err error) {
+		reports, err = containers.List(ctx, new(containers.ListOptions).WithAll(true).WithExternal(true))
+		return err
+	})
+	return err == nil && slices.ContainsFunc(reports, func(r types.ListContainer) bool {
+		return r.State == "storage" && (r.ID == nameOrID || slices.Contains(r.Names, nameOrID))
+	})
 }
 
 // ListContainers implements engine.Containers. It needs one call, and one

@@ -74,6 +74,7 @@ func TestCreateContainer(t *testing.T) {
 			_, _ = fmt.Fprint(w, `{"Id": "abc"}`)
 		})
 		removed := url.Values{}
+		api.fail("GET /containers/abc/json", http.StatusInternalServerError, "database is locked") // it is removed all the same
 		api.on("DELETE /containers/abc", func(w http.ResponseWriter, r *http.Request) { removed = r.URL.Query(); _, _ = fmt.Fprint(w, "[]") })
 		if _, err := c.CreateContainer(ctx, nodeSpec); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
@@ -94,10 +95,21 @@ func TestCreateContainer(t *testing.T) {
 		t.Run(c.message, func(t *testing.T) {
 			api, client := serveAPI(t)
 			api.fail(create, c.status, c.message)
+			api.answer("GET /containers/json", http.StatusOK, []any{})
 			if _, err := client.CreateContainer(t.Context(), nodeSpec); !errors.Is(err, c.want) || !strings.HasPrefix(err.Error(), "create container rk-demo-control-plane: ") {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// TestNameTakenByStorage: a name that no container has, but storage that one left.
+func TestNameTakenByStorage(t *testing.T) {
+	api, c := serveAPI(t)
+	api.fail(create, http.StatusInternalServerError, `creating container storage: the container name "rk-demo-control-plane" is already in use by 1`)
+	api.answer("GET /containers/json", http.StatusOK, []map[string]any{{"Id": "1", "Names": []string{"rk-demo-control-plane"}, "State": "storage"}})
+	if _, err := c.CreateContainer(t.Context(), nodeSpec); !errors.Is(err, engine.ErrStorageLeft) || !errors.Is(err, engine.ErrConflict) {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -134,6 +146,47 @@ func TestRemoveContainer(t *testing.T) {
 		api, c := serveAPI(t)
 		api.fail(remove, http.StatusInternalServerError, "cleaning up container c: remove aardvark entries")
 		api.fail("GET /containers/c/json", http.StatusNotFound, "no such container")
+		api.answer("GET /containers/json", http.StatusOK, []map[string]any{{"Id": "d", "Names": []string{"d"}, "State": "storage"}})
+		if err := c.RemoveContainer(t.Context(), "c"); err != nil {
+			t.Error(err)
+		}
+	})
+	for name, second := range map[string]error{"the storage stays": engine.ErrStorageLeft, "the storage goes at the second try": nil} {
+		t.Run(name, func(t *testing.T) {
+			api, c := serveAPI(t)
+			api.fail("GET /containers/c/json", http.StatusNotFound, "no such container")
+			api.answer("GET /containers/json", http.StatusOK, []map[string]any{{"Id": "c", "Names": []string{"rk-demo-worker"}, "State": "storage"}})
+			tries := 0
+			api.on(remove, func(w http.ResponseWriter, _ *http.Request) {
+				if tries++; tries == 2 && second == nil {
+					_, _ = fmt.Fprint(w, `[{"Id": "c"}]`)
+					return
+				}
+				w.WriteHeader(http.StatusInternalServerError)
+				_, _ = fmt.Fprint(w, `{"message": "replacing mount point: directory not empty", "response": 500}`)
+			})
+			if err := c.RemoveContainer(t.Context(), "c"); !errors.Is(err, second) || (err == nil) != (second == nil) || tries != 2 {
+				t.Errorf("got %v after %d tries", err, tries)
+			}
+		})
+	}
+	t.Run("waits for a copy", func(t *testing.T) {
+		api, c := serveAPI(t)
+		api.answer("GET /containers/c/json", http.StatusOK, map[string]any{"Id": "c", "State": map[string]any{"Status": "created"}})
+		looks := 0
+		api.on("GET /containers/showmounted", func(w http.ResponseWriter, _ *http.Request) {
+			if looks++; looks < 3 {
+				_, _ = fmt.Fprint(w, `{"c": "/merged"}`)
+				return
+			}
+			_, _ = fmt.Fprint(w, `{"d": "/merged"}`)
+		})
+		api.on(remove, func(w http.ResponseWriter, _ *http.Request) {
+			if looks != 3 {
+				t.Errorf("removed after %d looks", looks)
+			}
+			_, _ = fmt.Fprint(w, `[{"Id": "c"}]`)
+		})
 		if err := c.RemoveContainer(t.Context(), "c"); err != nil {
 			t.Error(err)
 		}
@@ -149,6 +202,7 @@ func TestRemoveContainer(t *testing.T) {
 	t.Run("absent", func(t *testing.T) {
 		api, c := serveAPI(t)
 		api.fail(remove, http.StatusNotFound, "no such container")
+		api.fail("GET /containers/c/json", http.StatusNotFound, "no such container")
 		if err := c.RemoveContainer(t.Context(), "c"); err != nil {
 			t.Error(err)
 		}
