@@ -34,12 +34,14 @@ var layers = map[string][]string{
 	"cmd/rk": {"pkg/cli", "pkg/problem"},
 
 	"pkg/cli": {
-		"docs", "images", "pkg/cluster", "pkg/config", "pkg/engine", "pkg/engine/connect", "pkg/imagearchive", "pkg/kindcompat", "pkg/kube", "pkg/nodeimage", "pkg/nodeimage/part",
-		"pkg/plan", "pkg/preflight", "pkg/problem", "pkg/step", "pkg/ui",
+		"docs", "images", "pkg/cluster", "pkg/config", "pkg/engine", "pkg/engine/connect", "pkg/imagearchive", "pkg/kindcompat", "pkg/kube", "pkg/manifest", "pkg/nodeimage", "pkg/nodeimage/part",
+		"pkg/plan", "pkg/preflight", "pkg/problem", "pkg/redact", "pkg/step", "pkg/ui",
 	},
 	"pkg/cluster":    {"pkg/config", "pkg/engine", "pkg/group", "pkg/imagearchive", "pkg/kube", "pkg/node", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/redact", "pkg/step"},
 	"pkg/kindcompat": {"pkg/config", "pkg/engine", "pkg/group", "pkg/node", "pkg/patch", "pkg/plan", "pkg/problem"},
 	"pkg/kube":       {"pkg/group", "pkg/problem"},
+	"pkg/kustomize":  {},
+	"pkg/manifest":   {"pkg/config", "pkg/kustomize", "pkg/plan", "pkg/problem", "pkg/redact"},
 
 	"pkg/imagearchive": {"pkg/problem"},
 
@@ -109,6 +111,7 @@ var libraries = []library{
 	{"go.podman.io", []string{"pkg/engine/podman"}},
 	{"github.com/opencontainers/runtime-spec", []string{"pkg/engine/podman"}},
 	{"sigs.k8s.io/kind", []string{"pkg/kindcompat"}},
+	{"sigs.k8s.io/kustomize", []string{"pkg/kustomize"}},
 	{"github.com/BurntSushi/toml", []string{"pkg/patch"}},
 	{"github.com/evanphx/json-patch/v5", []string{"pkg/patch"}},
 	{"k8s.io/client-go", []string{"pkg/kube"}},

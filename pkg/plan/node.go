@@ -132,6 +132,11 @@ func (m *maker) node(i int, n Node) (Node, error) {
 			m.kubeconfig("scheduler", "system:kube-scheduler", ""),
 		)
 	}
+	given, err := m.files(n)
+	if err != nil {
+		return n, err
+	}
+	n.Files = append(n.Files, given...)
 	n.Container = m.container(i, n)
 	return n, nil
 }

@@ -131,6 +131,10 @@ func Make(c config.Cluster, f Facts) (*Plan, error) {
 		}
 		p.Nodes = append(p.Nodes, node)
 	}
+	if err := m.checkFiles(); err != nil {
+		return nil, err
+	}
+	p.Objects = f.Objects
 	if p.Addons, err = m.addons(); err != nil {
 		return nil, err
 	}

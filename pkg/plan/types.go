@@ -29,6 +29,8 @@ type Facts struct {
 	MTU int `json:"mtu"`
 	// Image is the node image that will be used, as the engine reports it.
 	Image ImageFacts `json:"image"`
+	// Objects are those that the configuration's manifests and kustomizations hold.
+	Objects []Object `json:"-"`
 }
 
 // ImageFacts is what a node image says of itself through its labels.
@@ -40,7 +42,8 @@ type ImageFacts struct {
 }
 
 // Plan is a whole cluster as a value: what `rk create cluster --dry-run`
-// prints. It holds no secret: keys are made when it is carried out.
+// prints. As JSON it holds no secret of rk: keys are made when it is carried
+// out. The user's are in File.Content and Object.JSON alone.
 type Plan struct {
 	Cluster           string             `json:"cluster"`
 	KubernetesVersion string             `json:"kubernetesVersion"`
@@ -60,6 +63,8 @@ type Plan struct {
 	ExternalCNI bool `json:"externalCNI,omitempty"`
 	// Addons are manifests applied once the API serves, all at once but for the deferred ones.
 	Addons []Addon `json:"addons"`
+	// Objects are the user's own, applied after the add-ons.
+	Objects []Object `json:"objects,omitempty"`
 	// Admin is the user's own client certificate for the kubeconfig.
 	Admin    pki.Kubeconfig `json:"admin"`
 	Warnings []string       `json:"warnings,omitempty"`
@@ -121,11 +126,16 @@ type Taint struct {
 	Effect string `json:"effect"`
 }
 
-// File is a rendered file.
+// File is a file of a node.
 type File struct {
 	Path    string `json:"path"` // absolute
 	Mode    uint32 `json:"mode"` // permission bits
 	Content string `json:"content"`
+	UID     int    `json:"uid,omitempty"` // of its owner in the node; 0 is root
+	GID     int    `json:"gid,omitempty"`
+	// Given says that it is of the configuration and not rendered. It may hold
+	// secrets, which those who show a plan take out.
+	Given bool `json:"given,omitempty"`
 }
 
 // Addon is a set of Kubernetes objects, as multi-document YAML.
