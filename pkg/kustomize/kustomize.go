@@ -171,6 +171,8 @@ func (s *scanner) entry(dir, file, field, entry string) {
 		s.fail(file, "%s: %s is not there", field, name)
 	case err != nil:
 		s.fail(file, "%s: %w", field, err)
+	case info.IsDir() && plugin: // its own transformers could change what is configured here
+		s.fail(file, "%s: %s is a folder; of generators, transformers and validators, files alone are read", field, name)
 	case info.IsDir():
 		s.folder(path)
 	case plugin:

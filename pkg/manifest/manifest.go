@@ -127,4 +127,3 @@ func strip(err error) error {
 	}
 	return err
 }
-
