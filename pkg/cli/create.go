@@ -41,7 +41,8 @@ Without --config, a cluster has one control plane and as many workers as
 if the engine does not have it.`,
 		Example: `  rk create cluster
   rk create cluster demo --workers 2
-  rk create cluster --config demo.yaml --dry-run`,
+  rk create cluster --config demo.yaml --dry-run
+  rk create cluster --manifest deploy/ --kustomize overlays/dev`,
 		Args: usage(oneName),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.clusterConfig(cmd, args, f)
