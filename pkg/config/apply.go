@@ -96,7 +96,7 @@ func (e *Errors) manifests(c Cluster) {
 var systemLinks = map[string]string{"/bin": "/usr/bin", "/sbin": "/usr/sbin", "/lib": "/usr/lib", "/lib64": "/usr/lib64"}
 
 // volatile are where a node has nothing of its own before it starts.
-var volatile = []string{"/dev", "/proc", "/run", "/sys", "/tmp", "/var/run", "/var/lock"}
+var volatile = []string{"/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp", "/var/run", "/var/lock"}
 
 func (e *Errors) files(files []File) {
 	seen := map[string]int{}

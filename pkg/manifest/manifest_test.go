@@ -230,7 +230,7 @@ spec: 9007199254740993
 	if s := objects[1].Shown; !strings.Contains(s, "other:") {
 		t.Errorf("shown:\n%s", s)
 	}
-	if s := string(objects[2].JSON); !strings.Contains(s, "9007199254740993") {
-		t.Errorf("applied: %s", s)
+	if o := objects[2]; !strings.Contains(string(o.JSON), "9007199254740993") || !strings.Contains(o.Shown, "9007199254740993") {
+		t.Errorf("shown:\n%s\napplied: %s", o.Shown, o.JSON)
 	}
 }

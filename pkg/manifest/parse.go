@@ -221,7 +221,9 @@ func kindOf(value string) string {
 // names of its values are left.
 func withoutSecrets(h header, data []byte) string {
 	var content map[string]any
-	if err := yaml.Unmarshal(data, &content); err != nil {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber() // they are shown as they were written
+	if err := d.Decode(&content); err != nil {
 		return ""
 	}
 	if h.Kind == "Secret" && h.APIVersion == "v1" {
@@ -239,7 +241,10 @@ func withoutSecrets(h header, data []byte) string {
 			delete(meta, "annotations") // kubectl's last-applied-configuration has the values again
 		}
 	}
-	out, err := yaml.Marshal(content)
+	out, err := json.Marshal(content)
+	if err == nil {
+		out, err = yaml.JSONToYAML(out)
+	}
 	if err != nil {
 		return ""
 	}
