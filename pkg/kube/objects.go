@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -36,8 +37,8 @@ const atOnce = 10
 // configuration and Services; workloads; admission webhooks; objects of
 // other kinds. Within each step, the order is not defined.
 //
-// What may work soon is repeated until ctx ends, and report says why: an
-// admission webhook that does not answer yet, a service account that is being
+// What may work soon is repeated until ctx ends, and report, which may be nil
+// and is called by several goroutines, says why: an admission webhook that does not answer yet, a service account that is being
 // created, a kind that the objects define. A kind that nothing among them
 // defines is waited for only if there is a workload that may define it.
 //
@@ -215,7 +216,8 @@ func (a *applier) transient(i item, err error) bool {
 	switch s := status.Status(); s.Code {
 	case http.StatusNotFound:
 		if s.Details != nil && s.Details.Kind == "namespaces" || strings.HasPrefix(s.Message, "namespaces ") {
-			return a.namespaces[i.object.GetNamespace()]
+			ns := namespaceOf(i.object)
+			return a.namespaces[ns] || slices.Contains(systemNamespaces, ns)
 		}
 		return true // the path of a kind that is served a moment later
 	case http.StatusForbidden:
@@ -224,6 +226,9 @@ func (a *applier) transient(i item, err error) bool {
 	}
 	return true
 }
+
+// systemNamespaces are made by the API server itself, a moment after it serves.
+var systemNamespaces = []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, "kube-node-lease"}
 
 // established waits until a custom resource definition is served.
 func (a *applier) established(ctx context.Context, i item, failed func() bool) error {

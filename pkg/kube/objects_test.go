@@ -116,14 +116,19 @@ func TestApplyObjectsRepeats(t *testing.T) {
 		"webhook":         {[]string{webhook}, 500, `failed calling webhook "x": dial tcp 10.96.0.9:443: connect: connection refused`},
 		"service account": {[]string{"{apiVersion: v1, kind: Pod, metadata: {name: p}}"}, 403, `pods "p" is forbidden: error looking up service account default/default: serviceaccount "default" not found`},
 		"busy":            {[]string{webhook}, 429, "too many requests"},
+		"default":         {[]string{"{apiVersion: v1, kind: ConfigMap, metadata: {name: p}}"}, 404, `namespaces "default" not found`},
+		"own namespace": {
+			[]string{"{apiVersion: v1, kind: ConfigMap, metadata: {name: p, namespace: own}}", "{apiVersion: v1, kind: Namespace, metadata: {name: own}}"},
+			404, `namespaces "own" not found`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			api := newFakeAPI(t)
 			api.put("/api/v1/namespaces/default", map[string]any{})
 			var tries atomic.Int32
-			api.setFault(func(*http.Request) (int, string) {
-				if tries.Add(1) < 3 {
+			api.setFault(func(r *http.Request) (int, string) {
+				if path.Base(r.URL.Path) != "own" && tries.Add(1) < 3 {
 					return c.code, statusBody(c.code, "x", c.message)
 				}
 				return 0, ""
