@@ -27,6 +27,8 @@ import (
 // Build returns the objects of the kustomization in a folder as YAML
 // documents. As with kubectl, files outside of the folders of kustomizations
 // cannot be used. What is not local is an error that names where it is asked for.
+// Of deprecated fields, such as bases and commonLabels, kustomize itself warns on
+// standard error.
 func Build(dir string) ([]byte, error) {
 	s := scanner{seen: map[string]bool{}}
 	s.folder(dir)

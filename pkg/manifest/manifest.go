@@ -76,7 +76,7 @@ func read(ctx context.Context, i int, m config.Manifest) ([]text, error) {
 	}
 	info, err := os.Stat(m.Path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", m.Path, strip(err))
 	}
 	if !info.IsDir() {
 		data, err := readFile(m.Path)
@@ -84,7 +84,7 @@ func read(ctx context.Context, i int, m config.Manifest) ([]text, error) {
 	}
 	entries, err := os.ReadDir(m.Path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", m.Path, strip(err))
 	}
 	var texts []text
 	var errs []error
@@ -109,7 +109,7 @@ func read(ctx context.Context, i int, m config.Manifest) ([]text, error) {
 func readFile(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", name, strip(err))
 	}
 	defer f.Close() //nolint:errcheck // only read
 	data, err := bounded(f)

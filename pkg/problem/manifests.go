@@ -6,7 +6,7 @@ package problem
 var (
 	ManifestUnreadable = &Problem{
 		Code: "RK411", Exit: ExitUsage,
-		Summary: "a manifest cannot be read",
+		Summary: "a manifest or a file for nodes cannot be read",
 		Advice:  "Correct the path or the URL that is named above, in the configuration (manifests, kustomizations, files) or after --manifest and --kustomize. Relative paths begin at the current directory.",
 	}
 	ManifestInvalid = &Problem{
