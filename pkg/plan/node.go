@@ -43,6 +43,7 @@ var everyNode = []nodeFile{
 	{cniConfig, templates.FS, "cni.conflist.tmpl", 0o644},
 	{kubeletConfig, templates.FS, "kubelet.yaml.tmpl", 0o644},
 	{kubeletDir + "/kubeadm-flags.env", templates.FS, "kubeadm-flags.env.tmpl", 0o644},
+	{kubeletDir + "/instance-config.yaml", templates.FS, "instance-config.yaml.tmpl", 0o644},
 }
 
 // Files that not every cluster has, or that are not rendered from templates alone.
