@@ -28,6 +28,8 @@ func (f *manifestFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringArrayVar(&f.manifests, "manifest", nil, "file, folder or URL of Kubernetes objects to apply to the new cluster; can be repeated")
 	fs.StringArrayVar(&f.kustomizations, "kustomize", nil, "folder of a kustomization to apply to the new cluster; can be repeated")
+	mustMark(cmd.MarkFlagFilename("manifest", "yaml", "yml", "json"))
+	mustMark(cmd.MarkFlagDirname("kustomize"))
 }
 
 // over returns a configuration with what the flags add.
