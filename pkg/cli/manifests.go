@@ -69,6 +69,15 @@ func given(ctx context.Context, c config.Cluster) (config.Cluster, []plan.Object
 	return c, objects, err
 }
 
+// inlineManifests checks the manifests that are in a configuration file.
+func inlineManifests(f configFile) error {
+	err := manifest.CheckInline(f.cluster)
+	if cause := errors.Unwrap(err); cause != nil {
+		return problem.ManifestInvalid.Wrapf("%s: %w", f.name, cause)
+	}
+	return err
+}
+
 // maxSource is how large a file for nodes may be, in bytes: rk has it in memory
 // once for each node.
 const maxSource = 64 << 20
