@@ -29,6 +29,8 @@ type Facts struct {
 	MTU int `json:"mtu"`
 	// Image is the node image that will be used, as the engine reports it.
 	Image ImageFacts `json:"image"`
+	// Host is the machine that the nodes run on.
+	Host HostFacts `json:"host,omitzero"`
 }
 
 // ImageFacts is what a node image says of itself through its labels.
@@ -40,7 +42,8 @@ type ImageFacts struct {
 }
 
 // Plan is a whole cluster as a value: what `rk create cluster --dry-run`
-// prints. It holds no secret: keys are made when it is carried out.
+// prints. Keys are made when it is carried out; what else is secret, passwords
+// of proxies, is left out when it is printed.
 type Plan struct {
 	Cluster           string             `json:"cluster"`
 	KubernetesVersion string             `json:"kubernetesVersion"`
@@ -126,6 +129,8 @@ type File struct {
 	Path    string `json:"path"` // absolute
 	Mode    uint32 `json:"mode"` // permission bits
 	Content string `json:"content"`
+	// Secrets are parts of Content that are never printed.
+	Secrets []string `json:"-"`
 }
 
 // Addon is a set of Kubernetes objects, as multi-document YAML.

@@ -52,6 +52,19 @@ func clusterConfig(change ...func(*config.Cluster)) config.Cluster {
 	return c
 }
 
+func (h fakeHost) Own(context.Context) own {
+	return own{address: netip.MustParseAddr("192.0.2.9"), cpus: 4, memory: 8 << 30, pasta: "20250503"}
+}
+func (fakeHost) Answers(_ context.Context, at netip.AddrPort) bool {
+	return at == netip.MustParseAddrPort("192.0.2.9:3128")
+}
+func (fakeHost) ReadFile(path string) ([]byte, error) {
+	if data, ok := fakeFiles[path]; ok {
+		return []byte(data), nil
+	}
+	return nil, fs.ErrNotExist
+}
+
 // fakeHost has networks and, of all ports, 41000 free and 6443 in use.
 type fakeHost struct{ taken []taken }
 
