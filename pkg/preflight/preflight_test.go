@@ -154,8 +154,8 @@ func TestGather(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := plan.Facts{Engine: eng.Engine, APIPort: 41000, MTU: 1420, Image: imageFacts(), Subnet: got.Subnet}
-	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+	want := plan.Facts{Engine: eng.Engine, APIPort: 41000, MTU: 1420, Image: imageFacts(), Subnet: got.Subnet, Host: got.Host}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("facts (-want +got):\n%s", diff)
 	}
 	if got.Subnet.Bits() != 24 || !pools[0].Overlaps(got.Subnet) {
