@@ -46,14 +46,14 @@ const (
 	authoritiesDropIn = "/etc/systemd/system/rk-setup.service.d/50-rk-authorities.conf"
 )
 
-// redacted stands in the printed form of files where a secret is.
+// redacted stands in the printed form of files where credentials are.
 const redacted = "REDACTED"
 
-// MarshalJSON writes the file without its secrets.
+// MarshalJSON writes the file without its credentials.
 func (f File) MarshalJSON() ([]byte, error) {
 	type plain File
-	for _, s := range f.Secrets {
-		f.Content = strings.ReplaceAll(f.Content, s, redacted)
+	for _, c := range f.Credentials {
+		f.Content = strings.ReplaceAll(f.Content, "://"+c+"@", "://"+redacted+"@")
 	}
 	return json.Marshal(plain(f))
 }
@@ -106,8 +106,8 @@ func (m *maker) resources() error {
 // proxyVariables are the proxies of nodes: variables of the environment, and
 // what of their values is secret.
 type proxyVariables struct {
-	values  map[string]string
-	secrets []string
+	values      map[string]string
+	credentials []string
 }
 
 // proxies settles what nodes reach other hosts through.
@@ -124,7 +124,7 @@ func (m *maker) proxies() {
 		}
 		m.proxy.set(f.variable, u.String())
 		if u.User != nil {
-			m.proxy.secrets = append(m.proxy.secrets, u.User.String(), escape(u.User.String()))
+			m.proxy.credentials = append(m.proxy.credentials, u.User.String(), escape(u.User.String()))
 		}
 	}
 	if len(m.proxy.values) > 0 {
@@ -277,7 +277,7 @@ func (m *maker) optionFiles(i int) ([]File, error) {
 		if err := add(environmentFile, 0o600, "environment.conf.tmpl", map[string]any{"Assignments": lines}); err != nil {
 			return nil, err
 		}
-		out[len(out)-1].Secrets = m.proxy.secrets
+		out[len(out)-1].Credentials = m.proxy.credentials
 	}
 	if r := m.config.Nodes[m.groups[i]].Resources; r != (config.Resources{}) {
 		cpus, _ := wholeCPUs(r)

@@ -129,8 +129,8 @@ type File struct {
 	Path    string `json:"path"` // absolute
 	Mode    uint32 `json:"mode"` // permission bits
 	Content string `json:"content"`
-	// Secrets are parts of Content that are never printed.
-	Secrets []string `json:"-"`
+	// Credentials are what URLs in Content have before their '@'. They are never printed.
+	Credentials []string `json:"-"`
 }
 
 // Addon is a set of Kubernetes objects, as multi-document YAML.

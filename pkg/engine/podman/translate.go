@@ -55,6 +55,8 @@ func containerSpec(s engine.ContainerSpec) (*specgen.SpecGenerator, error) {
 	}
 	g.ResourceLimits = limits(s)
 	g.HostAdd = hosts(s.Hosts)
+	// Podman would put the proxies of its service's environment into the container's.
+	g.HTTPProxy = new(bool)
 	if s.StopSignal != "" {
 		signal, err := parseSignal(s.StopSignal)
 		if err != nil {
