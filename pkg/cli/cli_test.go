@@ -149,6 +149,8 @@ func (w *world) deps(ctx context.Context, cancel func(), ts *testscript.TestScri
 			facts, err := preflight.Gather(ctx, eng, c, image)
 			// What depends on the machine is the same on all of them.
 			facts.MTU, facts.APIPort = 0, 41000
+			facts.Host.IP, facts.Host.Address = netip.MustParseAddr("169.254.1.2"), netip.MustParseAddr("192.0.2.9")
+			facts.Host.CPUs, facts.Host.Memory, facts.Host.ProxyPorts = 4, 8<<30, nil
 			if c.Networking.NodeSubnet == "" {
 				facts.Subnet = netip.MustParsePrefix("10.89.7.0/24")
 			}
