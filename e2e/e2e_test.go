@@ -53,6 +53,7 @@ func TestTrixie(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, PodmanSocket: true})
 	conformance(t, h, podman)
 	runScenarios(t, h, podman, "one-node", "three-nodes", "kubeadm-join", "two-clusters", "nftables", "private", "failures", "faults", "load", "export", "commands", "kind-config", "kind-network")
+	runScenarios(t, h, podman, "custom-image")
 	runIfAll(t, h, podman, "dual-stack")
 }
 
