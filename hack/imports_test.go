@@ -55,8 +55,9 @@ var layers = map[string][]string{
 	"pkg/engine/multiplex":  {},
 	"pkg/engine/enginetest": {"pkg/engine", "pkg/engine/enginetest/internal/..."},
 
-	"pkg/nodeimage":      {"images", "node-image", "pkg/imagearchive", "pkg/nodeimage/part", "pkg/problem", "pkg/render", "pkg/step"},
-	"pkg/nodeimage/part": {"images", "images/pause", "node-image", "node-image/await", "pkg/problem"},
+	"pkg/nodeimage":       {"images", "node-image", "pkg/imagearchive", "pkg/nodeimage/part", "pkg/problem", "pkg/render", "pkg/step"},
+	"pkg/nodeimage/fetch": {"pkg/problem"},
+	"pkg/nodeimage/part":  {"images", "images/pause", "node-image", "node-image/await", "pkg/nodeimage/fetch", "pkg/problem"},
 
 	// The pure ring and the data that it reads.
 	"pkg/config":  {"pkg/problem"},
