@@ -19,16 +19,10 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/step"
 )
 
-// Sources of the node image's programs.
-const (
-	sourceModule = "module"
-	sourceDir    = "dir"
-)
-
 // BuildOptions say what node image to build.
 type BuildOptions struct {
 	KubernetesVersion string // "" for the default
-	SourceDir         string // folder with the programs; "" compiles them from their Go modules
+	Programs          ProgramSource
 	Output            string // file to write; "" for one in the cache
 	Tag               string // name of the image; "" for the usual one
 	Add               []nodeimage.AddedImage
@@ -36,12 +30,13 @@ type BuildOptions struct {
 }
 
 func (a *app) build() *cobra.Command {
-	return group("build", "Build a node image, or its programs", a.buildNodeImage(), a.buildParts())
+	return group("build", "Build a node image, or its programs", a.buildNodeImage(), a.buildParts(), a.buildPins())
 }
 
 // buildFlags are the flags of "rk build node-image".
 type buildFlags struct {
 	kubernetesVersion, source, sourceDir, output, tag string
+	arch, mirror, pins                                string
 	add                                               []string
 	load                                              bool
 }
@@ -70,32 +65,49 @@ every node has them at once, and they are stored once for all nodes.` + knownVer
 			if err := f.check(cmd); err != nil {
 				return err
 			}
+			if f.source == sourceRelease {
+				var err error
+				if f.mirror, err = a.mirrorOf(cmd, f.mirror); err != nil {
+					return err
+				}
+			}
 			return a.buildAndLoad(cmd.Context(), f)
 		},
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.kubernetesVersion, "kubernetes-version", config.DefaultKubernetesVersion, "Kubernetes version")
-	fs.StringVar(&f.source, "source", sourceModule, "where programs come from: module (compiled from Go modules) or dir (a folder)")
+	fs.StringVar(&f.source, "source", sourceModule, "where programs come from: module (compiled from Go modules), release (official artifacts) or dir (a folder)")
 	fs.StringVar(&f.sourceDir, "source-dir", "", "folder with the programs, laid out as PART/PROGRAM; implies --source dir")
 	fs.StringVar(&f.output, "output", "", "write the image to this file, an OCI archive")
 	fs.BoolVar(&f.load, "load", false, "load the image into the engine also when --output is given")
+	fs.StringVar(&f.arch, "arch", runtime.GOARCH, "processor architecture of the nodes: amd64 or arm64")
+	fs.StringVar(&f.mirror, "release-mirror", "", "with --source release: server with the files of the projects' sites (default $"+envReleaseMirror+")")
+	fs.StringVar(&f.pins, "release-pins", "", "with --source release: file with further checksums, of 'rk build pins'")
 	fs.StringSliceVar(&f.add, "add-image", nil, "put these images into the node image too, of the engine or of archives (FILE.tar), separated by commas")
 	fs.StringVar(&f.tag, "tag", "", "name of the image (default: localhost/rk-node:VERSION, with --add-image localhost/rk-node-custom:VERSION)")
 	completeFlag(cmd, "kubernetes-version", completeVersions)
 	completeFlag(cmd, "add-image", a.completeImages)
-	choices(cmd, "source", sourceModule, sourceDir)
+	choices(cmd, "source", sourceModule, sourceRelease, sourceDir)
+	choices(cmd, "arch", architectures...)
 	return cmd
 }
 
 func (f *buildFlags) check(cmd *cobra.Command) error {
-	if err := oneOf(cmd, "source", f.source, sourceModule, sourceDir); err != nil {
+	if err := oneOf(cmd, "source", f.source, sourceModule, sourceRelease, sourceDir); err != nil {
+		return err
+	}
+	if err := oneOf(cmd, "arch", f.arch, architectures...); err != nil {
 		return err
 	}
 	switch set := cmd.Flags().Changed; {
 	case f.source == sourceDir && f.sourceDir == "":
 		return usageErrorf(cmd, "--source dir needs --source-dir, the folder")
-	case f.source == sourceModule && set("source") && f.sourceDir != "":
-		return usageErrorf(cmd, "--source module and --source-dir contradict each other")
+	case f.source != sourceDir && set("source") && f.sourceDir != "":
+		return usageErrorf(cmd, "--source %s and --source-dir contradict each other", f.source)
+	case f.source != sourceRelease && (f.mirror != "" || f.pins != ""):
+		return usageErrorf(cmd, "--release-mirror and --release-pins are for --source release")
+	case f.arch != runtime.GOARCH && f.output == "" && !f.load:
+		return usageErrorf(cmd, "--arch %s is not this machine's: name a file to write with --output, for a machine of that kind", f.arch)
 	case set("output") && f.output == "":
 		return usageErrorf(cmd, "--output is empty")
 	case set("tag") && f.tag == "":
@@ -103,6 +115,9 @@ func (f *buildFlags) check(cmd *cobra.Command) error {
 	}
 	if _, err := nodeimage.CustomRef(f.tag, f.kubernetesVersion); err != nil && f.tag != "" {
 		return usageErrorf(cmd, "--tag: %w", err)
+	}
+	if f.sourceDir != "" {
+		f.source = sourceDir
 	}
 	f.load = f.load || f.output == ""
 	return nil
@@ -151,7 +166,7 @@ func (a *app) buildAndLoad(ctx context.Context, f buildFlags) error {
 
 // buildWith builds an image with the images that are added to it.
 func (a *app) buildWith(ctx context.Context, eng engine.Images, f buildFlags) (_ *nodeimage.Result, err error) {
-	added, err := a.openAdded(ctx, eng, f.add, runtime.GOARCH)
+	added, err := a.openAdded(ctx, eng, f.add, f.arch)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +177,10 @@ func (a *app) buildWith(ctx context.Context, eng engine.Images, f buildFlags) (_
 }
 
 func (f buildFlags) options() BuildOptions {
-	return BuildOptions{KubernetesVersion: f.kubernetesVersion, SourceDir: f.sourceDir, Output: f.output, Tag: f.tag}
+	return BuildOptions{
+		KubernetesVersion: f.kubernetesVersion, Output: f.output, Tag: f.tag,
+		Programs: ProgramSource{Kind: f.source, Arch: f.arch, Dir: f.sourceDir, Mirror: f.mirror, Pins: f.pins},
+	}
 }
 
 // buildImage builds an image, shows progress, and prints the file if it was
@@ -176,6 +194,7 @@ func (a *app) buildImage(ctx context.Context, o BuildOptions) (*nodeimage.Result
 		return nil, err
 	}
 	a.note("Built %s: %d MB, %s", built.Ref, built.Size/1_000_000, built.Digest)
+	a.noteSources(o.Programs.Kind, built.Parts)
 	if len(built.Added) > 0 {
 		a.note("With %s", strings.Join(built.Added, ", "))
 	}
@@ -187,24 +206,21 @@ func (a *app) buildImage(ctx context.Context, o BuildOptions) (*nodeimage.Result
 
 // build is the real Deps.Build.
 func build(ctx context.Context, o BuildOptions) (*nodeimage.Result, error) {
-	parts, err := part.DefaultCache()
-	if err != nil {
-		return nil, err
-	}
 	cache, err := nodeimage.DefaultCache()
 	if err != nil {
 		return nil, err
 	}
-	report := func(e part.Event) {
-		if e.Kind == part.Downloading || e.Kind == part.Compiling {
+	source, err := o.Programs.open(func(e part.Event) {
+		switch e.Kind {
+		case part.Downloading, part.Compiling, part.Elsewhere:
 			o.Reporter.Report(step.Event{Step: "image/parts", State: step.Progress, Detail: e.Part + ": " + e.Detail})
 		}
-	}
-	var source part.Source = &part.Module{Cache: parts, Arch: runtime.GOARCH, Report: report}
-	if o.SourceDir != "" {
-		source = &part.Dir{Root: o.SourceDir, Arch: runtime.GOARCH, Report: report}
+	})
+	if err != nil {
+		return nil, err
 	}
 	return nodeimage.Build(ctx, nodeimage.Options{
-		KubernetesVersion: o.KubernetesVersion, Source: source, Add: o.Add, Ref: o.Tag, Output: o.Output, CacheDir: cache, Reporter: o.Reporter,
+		KubernetesVersion: o.KubernetesVersion, Source: source, Arch: o.Programs.Arch, Add: o.Add, Ref: o.Tag,
+		Output: o.Output, CacheDir: cache, Reporter: o.Reporter,
 	})
 }

@@ -62,8 +62,16 @@ type Result struct {
 
 	KubernetesVersion string            `json:"kubernetesVersion"`
 	Arch              string            `json:"arch"`
+	Parts             []Part            `json:"parts"`
 	Images            map[string]string `json:"images"`          // short name -> reference in the node
 	Added             []string          `json:"added,omitempty"` // references of the images that were added
+}
+
+// Part is a part that was put into a node image.
+type Part struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	From    string `json:"from"` // "module", "release" or "dir"
 }
 
 // Layer is a layer of a node image. All layers are reproducible: the same
@@ -369,6 +377,9 @@ func (b *builder) finish() (*Result, error) {
 	}
 	for _, s := range stages {
 		res.Layers = append(res.Layers, Layer{s.name, s.Hash.String(), s.Length, s.cached})
+	}
+	for _, built := range b.built {
+		res.Parts = append(res.Parts, Part{built.Part.Name, built.Part.Version, built.From})
 	}
 	if res.Size, err = a.size(); err != nil {
 		return nil, err
