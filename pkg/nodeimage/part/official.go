@@ -33,10 +33,6 @@ type Official struct {
 	client fetch.Client
 }
 
-// PinsCommand is what the user runs to get the checksums of artifacts that
-// have none, without the version and architecture.
-const PinsCommand = "rk build pins"
-
 // Fetch returns the programs of p from the cache, else fetches what is missing
 // of their artifacts.
 func (o *Official) Fetch(ctx context.Context, p Part) (Built, error) {
