@@ -121,7 +121,7 @@ func TestTrixieDocker(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, Docker: &testhost.Docker{}})
 	conformance(t, h, docker)
 	runScenarios(t, h, docker, "one-node", "three-nodes", "private", "failures", "two-engines", "load", "export", "commands")
-	runIfAll(t, h, docker, "two-clusters", "nftables", "kind-config", "kind-network", "dual-stack")
+	runIfAll(t, h, docker, "two-clusters", "nftables", "kind-config", "kind-network", "dual-stack", "custom-image")
 }
 
 // TestBookwormDocker is Docker 20.10, the oldest.

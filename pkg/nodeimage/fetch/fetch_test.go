@@ -283,11 +283,12 @@ func TestDownloadWrongChecksum(t *testing.T) {
 	if names := left(t, f); !slices.Equal(names, []string{"file.bad"}) {
 		t.Errorf("there is %v", names)
 	}
-	// What was refused is not taken up again.
+	// What was refused is not taken up again, and goes away.
 	f.SHA256 = sumOf(s.data)
 	if err := client().Download(t.Context(), f); err != nil {
-		t.Error(err)
+		t.Fatal(err)
 	}
+	wantFile(t, f, s.data)
 }
 
 // A connection that brings nothing is given up, and taken up again.

@@ -197,13 +197,16 @@ func (p *partial) sum() (string, error) {
 
 // finish gives the file its name.
 func (p *partial) finish() error {
-	return errors.Join(os.Rename(p.file.Name(), p.of.Path), removeIfThere(p.statePath()))
+	return errors.Join(os.Rename(p.file.Name(), p.of.Path), removeIfThere(p.statePath()), removeIfThere(p.badPath()))
 }
+
+// badPath is where a file with the wrong checksum goes.
+func (p *partial) badPath() string { return p.of.Path + ".bad" }
 
 // refuse puts aside what has the wrong checksum: nobody takes it for the file,
 // and one may look what it is.
 func (p *partial) refuse(sum string) error {
-	bad := p.of.Path + ".bad"
+	bad := p.badPath()
 	if err := errors.Join(os.Rename(p.file.Name(), bad), removeIfThere(p.statePath())); err != nil {
 		return err
 	}
