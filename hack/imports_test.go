@@ -57,8 +57,9 @@ var layers = map[string][]string{
 	"pkg/engine/multiplex":  {},
 	"pkg/engine/enginetest": {"pkg/engine", "pkg/engine/enginetest/internal/..."},
 
-	"pkg/nodeimage":      {"images", "node-image", "pkg/nodeimage/part", "pkg/problem", "pkg/render", "pkg/step"},
-	"pkg/nodeimage/part": {"images", "images/pause", "node-image", "node-image/await", "pkg/problem"},
+	"pkg/nodeimage":       {"images", "node-image", "pkg/imagearchive", "pkg/nodeimage/part", "pkg/problem", "pkg/render", "pkg/step"},
+	"pkg/nodeimage/fetch": {"pkg/problem"},
+	"pkg/nodeimage/part":  {"images", "images/pause", "node-image", "node-image/await", "pkg/nodeimage/fetch", "pkg/problem"},
 
 	// The pure ring and the data that it reads.
 	"pkg/config":  {"pkg/problem"},
@@ -124,6 +125,7 @@ var libraries = []library{
 	{"github.com/google/go-containerregistry", []string{"pkg/nodeimage", "pkg/engine/enginetest"}}, // the suite makes images to load
 	{"go.etcd.io/bbolt", []string{"pkg/nodeimage"}},
 	{"github.com/distribution/reference", []string{"pkg/config", "pkg/imagearchive"}}, // names of node images; names that pods use
+	{"github.com/klauspost/compress", []string{"pkg/imagearchive"}},                   // layers that are compressed with zstd
 	{"go.yaml.in/yaml/v3", []string{"pkg/config", "pkg/kindcompat", "pkg/kube"}},      // trees with line numbers (and as kind itself decodes), with comments
 	{"sigs.k8s.io/yaml", nil},
 	{"github.com/blang/semver/v4", nil},

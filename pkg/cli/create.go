@@ -23,6 +23,7 @@ func (a *app) create() *cobra.Command {
 // createFlags are the flags of "rk create cluster".
 type createFlags struct {
 	name, config, image, kubernetesVersion, cgroups, build, kubeconfig string
+	nodeCPUs, nodeMemory                                               string
 	controlPlanes, workers                                             int
 	wait                                                               time.Duration
 	retain, dryRun                                                     bool
@@ -71,6 +72,8 @@ if the engine does not have it.`,
 	fs.StringVar(&f.kubernetesVersion, "kubernetes-version", "", "Kubernetes version, e.g. "+config.DefaultKubernetesVersion+"; picks the node image")
 	fs.IntVar(&f.controlPlanes, "control-planes", 1, "number of control planes, up to seven, best an odd number")
 	fs.IntVar(&f.workers, "workers", 0, "number of workers")
+	fs.StringVar(&f.nodeCPUs, "node-cpus", "", "CPUs that each node has, e.g. 1.5 (default those of the host)")
+	fs.StringVar(&f.nodeMemory, "node-memory", "", "memory that each node has, e.g. 2Gi (default that of the host)")
 	fs.StringVar(&f.cgroups, "cgroups", config.DefaultCgroups, "use of cgroup controllers: auto, delegated or none")
 	fs.StringVar(&f.build, "build", buildAuto, "build the node image: auto (if the engine does not have it), always or never")
 	fs.DurationVar(&f.wait, "wait", 5*time.Minute, "how long to wait for Ready nodes; 0 does not wait for them")
@@ -110,6 +113,10 @@ func (a *app) clusterConfig(cmd *cobra.Command, args []string, f createFlags) (c
 	}
 	if err := absolute(c); err != nil {
 		return c, err
+	}
+	if c.Proxy, err = config.ProxyFromEnvironment(c.Proxy, a.Env); err != nil {
+		return c, problem.InvalidConfig.
+			With("Correct the variable, or keep the environment's proxies from nodes with 'proxy: {disabled: true}' in the configuration.").Wrap(err)
 	}
 	if _, err := plan.Check(c); err != nil { // before anything is built for it
 		return c, file.placed(err)
@@ -157,6 +164,17 @@ func (a *app) override(cmd *cobra.Command, args []string, c config.Cluster, f cr
 		}
 		if c.Nodes, err = setCount(c.Nodes, config.RoleWorker, f.workers); err != nil {
 			return c, usageErrorf(cmd, "--workers: %w", err)
+		}
+	}
+	if len(c.Nodes) == 0 && (set("node-cpus") || set("node-memory")) {
+		c.Nodes = []config.Node{{Role: config.RoleControlPlane}}
+	}
+	for i := range c.Nodes {
+		if set("node-cpus") {
+			c.Nodes[i].Resources.CPUs = f.nodeCPUs
+		}
+		if set("node-memory") {
+			c.Nodes[i].Resources.Memory = f.nodeMemory
 		}
 	}
 	return c, nil

@@ -50,12 +50,16 @@ var limits = map[string]map[string]any{
 	"manifests[].url":                  {"pattern": "^(https?://.*)?$"},
 	"manifests[].sha256":               {"pattern": "^([0-9a-fA-F]{64})?$"},
 	"kustomizations[]":                 {"minLength": 1},
+	"hosts[].names":                    {"minItems": 1},
+	"nodes[].hosts[].names":            {"minItems": 1},
+	"env":                              {"propertyNames": map[string]any{"pattern": envRe.String()}},
+	"nodes[].env":                      {"propertyNames": map[string]any{"pattern": envRe.String()}},
 }
 
 // required fields, by the place of the mapping.
 var required = map[string][]string{
 	"": {"apiVersion", "kind"}, "nodes[]": {"role"}, "nodes[].taints[]": {"key", "effect"}, "nodes[].mounts[]": {"hostPath", "containerPath"},
-	"nodes[].ports[]": {"containerPort"}, "files[]": {"path"}, "kubeadmPatches[]": {"kind"}, "kubeadmPatches[].json6902[]": {"op", "path"},
+	"nodes[].ports[]": {"containerPort"}, "files[]": {"path"}, "hosts[]": {"ip", "names"}, "nodes[].hosts[]": {"ip", "names"}, "kubeadmPatches[]": {"kind"}, "kubeadmPatches[].json6902[]": {"op", "path"},
 }
 
 // oneOfTwo are mappings that have one of two fields.
@@ -216,7 +220,8 @@ var beyondSchema = regexp.MustCompile(`must have one of path|is only for a url|i
 	`is not a valid (label|taint)|is set by the node itself|cannot be given together|is not an image reference|is a URL|is a file;|addresses for \d+ nodes|have an address in|` +
 	`is not a domain name|is needed by the node|is mounted twice|is published by|can be published for one node|is there twice|merge keys|more than one document|is not YAML|` +
 	`must have one of|is no field that a patch changes|is not a version of|belongs to move and copy|cannot be turned off|more than \d+ values|is not an API|write true or false|` +
-	`put it in quotes|are too many|is not a full version|must be a string, not the|remove the type|is not a JSON pointer; move|not a number that JSON|is too large a number|is UTF-16|byte order mark|the file is empty`)
+	`put it in quotes|are too many|is not a full version|must be a string, not the|remove the type|is not a JSON pointer; move|not a number that JSON|is too large a number|is UTF-16|is how systemd|has a control character|is each node and pod itself|of a proxy|is not a name, domain|is not a path; write a file of PEM|` +
+	`is too little|is not a number of CPUs|is not an amount|is a number of bytes|are given beside it|byte order mark|the file is empty`)
 
 // The schema accepts what Load accepts, and refuses what Load refuses for its
 // structure: fields, types, values of a list.

@@ -36,6 +36,7 @@ func Validate(c Cluster) error {
 	errs.patches(c)
 	errs.files(c.Files)
 	errs.manifests(c)
+	errs.options(c)
 	errs.oneOf("cgroups", c.Cgroups, "auto", "delegated", "none")
 	return errs.orNil()
 }

@@ -116,6 +116,11 @@ func (m *maker) node(i int, n Node) (Node, error) {
 		}
 		n.Files = append(n.Files, File{Path: f.path, Mode: f.mode, Content: content})
 	}
+	options, err := m.optionFiles(i)
+	if err != nil {
+		return n, err
+	}
+	n.Files = append(n.Files, options...)
 	if m.containerd != "" {
 		n.Files = append(n.Files, File{Path: containerdConfig, Mode: 0o644, Content: m.containerd})
 	}
@@ -251,8 +256,11 @@ func (m *maker) container(i int, n Node) engine.ContainerSpec {
 		Devices: []string{"/dev/fuse"},
 		Network: NetworkName(m.config.Name), IP: n.Container.IP, IPv6: n.Container.IPv6,
 		DNSSearch:  m.config.Networking.DNSSearch,
+		Hosts:      m.hostEntries(i),
+		Env:        m.config.EnvOf(m.groups[i]),
 		StopSignal: "SIGRTMIN+3",
 	}
+	m.limit(i, &spec)
 	if spec.Image == "" {
 		spec.Image = m.facts.Image.Ref
 	}

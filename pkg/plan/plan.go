@@ -111,6 +111,9 @@ func Make(c config.Cluster, f Facts) (*Plan, error) {
 	if err := m.settle(); err != nil {
 		return nil, err
 	}
+	if err := m.options(); err != nil {
+		return nil, err
+	}
 	p.Warnings = append(p.Warnings, m.warnings...)
 	if mode == CgroupNone {
 		p.Warnings = append(p.Warnings, "no usable cgroup controllers (cpu, memory and pids) are delegated to this user: "+
@@ -197,6 +200,8 @@ type maker struct {
 	kubelet                *kubeadm.Config   // of every node alike, for nodes that join later
 	containerd             string            // its configuration file; empty: that of the image
 	warnings               []string
+
+	proxy proxyVariables
 }
 
 // ipv6 says that nodes have IPv6 addresses.

@@ -31,6 +31,8 @@ type Facts struct {
 	Image ImageFacts `json:"image"`
 	// Objects are those that the configuration's manifests and kustomizations hold.
 	Objects []Object `json:"-"`
+	// Host is the machine that the nodes run on.
+	Host HostFacts `json:"host,omitzero"`
 }
 
 // ImageFacts is what a node image says of itself through its labels.
@@ -42,8 +44,8 @@ type ImageFacts struct {
 }
 
 // Plan is a whole cluster as a value: what `rk create cluster --dry-run`
-// prints. As JSON it holds no secret of rk: keys are made when it is carried
-// out. The user's are in File.Content and Object.JSON alone.
+// prints. Keys are made when it is carried out. What else is secret is in
+// File.Content and Object.JSON alone; passwords of proxies are left out when it is printed.
 type Plan struct {
 	Cluster           string             `json:"cluster"`
 	KubernetesVersion string             `json:"kubernetesVersion"`
@@ -138,6 +140,8 @@ type File struct {
 	// Given says that it is of the configuration and not rendered. It may hold
 	// secrets, which those who show a plan take out.
 	Given bool `json:"given,omitempty"`
+	// Credentials are what URLs in Content have before their '@'. They are never printed.
+	Credentials []string `json:"-"`
 }
 
 // Addon is a set of Kubernetes objects, as multi-document YAML.

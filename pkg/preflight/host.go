@@ -37,6 +37,7 @@ type host interface {
 	FreePort(ctx context.Context, protocol string, addr netip.Addr, port uint16) (uint16, error)
 	// Exists returns why there is no such file or folder, nil if there is.
 	Exists(path string) error
+	surroundings
 }
 
 // localHost is the machine that rk runs on.

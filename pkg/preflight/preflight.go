@@ -110,6 +110,9 @@ func gather(ctx context.Context, eng Engine, c config.Cluster, image plan.ImageF
 	if err := hostPaths(h, c); err != nil {
 		return f, err
 	}
+	if f.Host, err = hostFacts(ctx, h, f.Engine, c); err != nil {
+		return f, err
+	}
 	if f.APIPort, err = apiPort(ctx, h, addr, c.Networking.APIServerPort); err != nil {
 		return f, err
 	}
