@@ -65,7 +65,7 @@ if the engine does not have it.`,
 	fs.StringVar(&f.config, "config", "", "configuration file of rk or kind, - for standard input (see docs/config.md)")
 	fs.StringVar(&f.image, "image", "", "node image of all nodes: a reference, or an archive FILE.tar that is loaded first")
 	fs.StringVar(&f.kubernetesVersion, "kubernetes-version", "", "Kubernetes version, e.g. "+config.DefaultKubernetesVersion+"; picks the node image")
-	fs.IntVar(&f.controlPlanes, "control-planes", 1, "number of control planes; this version of rk makes one")
+	fs.IntVar(&f.controlPlanes, "control-planes", 1, "number of control planes, up to seven, best an odd number")
 	fs.IntVar(&f.workers, "workers", 0, "number of workers")
 	fs.StringVar(&f.nodeCPUs, "node-cpus", "", "CPUs that each node has, e.g. 1.5 (default those of the host)")
 	fs.StringVar(&f.nodeMemory, "node-memory", "", "memory that each node has, e.g. 2Gi (default that of the host)")

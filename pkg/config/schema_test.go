@@ -208,7 +208,7 @@ func validate(t *testing.T, s *jsonschema.Schema, file string) (known bool, err 
 // beyondSchema are what errors say that a schema cannot find: what depends on
 // several fields, on Kubernetes' own rules, or on the text of the file.
 var beyondSchema = regexp.MustCompile(`overlaps|has room for|is not a subnet|must be a /|has bits set|cannot be used|is IPv6|is IPv4|must be one subnet|must be two subnets|` +
-	`of one address family|another address family|in the form of IPv6|is not an IP address|is not a plain IPv4|multicast|no node has the role|control planes, but|there are two taints|` +
+	`of one address family|another address family|in the form of IPv6|is not an IP address|is not a plain IPv4|multicast|no node has the role|control planes; etcd|there are two taints|` +
 	`is not a valid (label|taint)|is set by the node itself|cannot be given together|is not an image reference|is a URL|is a file;|addresses for \d+ nodes|have an address in|` +
 	`is not a domain name|is needed by the node|is mounted twice|is published by|can be published for one node|is there twice|merge keys|more than one document|is not YAML|` +
 	`must have one of|is no field that a patch changes|is not a version of|belongs to move and copy|cannot be turned off|more than \d+ values|is not an API|write true or false|` +

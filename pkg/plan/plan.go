@@ -119,6 +119,9 @@ func Make(c config.Cluster, f Facts) (*Plan, error) {
 		p.Warnings = append(p.Warnings, "no usable cgroup controllers (cpu, memory and pids) are delegated to this user: "+
 			"resource limits of pods are not enforced (--cgroups=none)")
 	}
+	if n := len(m.controlPlanes()); n%2 == 0 {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("with %d control planes, no more may fail than with %d: etcd needs more than half of its members; an odd number is better", n, n-1))
+	}
 	if addr := m.apiServer.Addr(); !addr.IsLoopback() {
 		where := "the network of its address " + addr.String()
 		if addr.IsUnspecified() {
@@ -133,6 +136,9 @@ func Make(c config.Cluster, f Facts) (*Plan, error) {
 			return nil, fmt.Errorf("node %s: %w", n.Name, err)
 		}
 		p.Nodes = append(p.Nodes, node)
+	}
+	if p.LoadBalancer, err = m.loadBalancer(); err != nil {
+		return nil, err
 	}
 	if p.Addons, err = m.addons(); err != nil {
 		return nil, err
@@ -179,6 +185,7 @@ type maker struct {
 	dns       netip.Addr // the cluster DNS Service, the tenth address as kubeadm has it
 	apiServer netip.AddrPort
 	endpoint  netip.AddrPort // the API inside the cluster's network
+	balancer  *LoadBalancer  // what has that address; nil with one control plane
 	nodes     []Node         // name, role, addresses, labels and taints; no files yet
 	groups    []int          // of each node, its place in config.Nodes
 	ports     [][]engine.PortMapping

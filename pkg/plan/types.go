@@ -59,6 +59,8 @@ type Plan struct {
 	// CAs are the certificate authorities of the cluster, and of every node's leaf certificates.
 	CAs   []pki.CA `json:"certificateAuthorities"`
 	Nodes []Node   `json:"nodes"` // ordered; Nodes[0] is the first control plane
+	// LoadBalancer is in front of several control planes; nil with one.
+	LoadBalancer *LoadBalancer `json:"loadBalancer,omitempty"`
 	// ExternalCNI says that the user installs a network: until then, nodes are not Ready.
 	ExternalCNI bool `json:"externalCNI,omitempty"`
 	// Addons are manifests applied once the API serves, all at once but for the deferred ones.

@@ -38,6 +38,8 @@ type values struct {
 	CgroupsEnforced              bool
 	CertSANs                     []string
 	EtcdDataDir                  string
+	EtcdMembers                  string // NAME=URL,…
+	SeveralControlPlanes         bool
 	FeatureGates                 map[string]bool
 	FeatureGatesFlag             string // NAME=BOOL,…
 	RuntimeConfig                string // API=BOOL,…
@@ -70,10 +72,15 @@ func (m *maker) values() values {
 		Endpoint: m.endpoint.String(), EndpointHost: m.endpoint.Addr(), EndpointPort: m.endpoint.Port(),
 		KubeProxyMode: net.KubeProxyMode, DefaultCNI: !net.DisableDefaultCNI,
 		CgroupMode: m.mode, CgroupDriver: "cgroupfs", CgroupsEnforced: m.mode == CgroupDelegated,
-		CertSANs: m.apiServerNames(m.nodes[0]), EtcdDataDir: m.etcdDataDir,
+		CertSANs: m.apiServerNames(), EtcdDataDir: m.etcdDataDir,
 		FeatureGates: m.config.FeatureGates, FeatureGatesFlag: flagMap(m.config.FeatureGates), RuntimeConfig: flagMap(m.config.RuntimeConfig),
 		PodMTU: m.mtu - vxlanOverhead,
 	}
+	var members []string
+	for _, n := range m.controlPlanes() {
+		members = append(members, n.Name+"=https://"+netip.AddrPortFrom(n.IP, 2380).String())
+	}
+	v.EtcdMembers, v.SeveralControlPlanes = strings.Join(members, ","), len(members) > 1
 	if m.ipv6() {
 		v.PodMTU = m.mtu - vxlanOverheadIPv6
 	}
