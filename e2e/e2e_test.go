@@ -52,7 +52,7 @@ const (
 func TestTrixie(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, PodmanSocket: true})
 	conformance(t, h, podman)
-	runScenarios(t, h, podman, "one-node", "three-nodes", "control-planes", "kubeadm-join", "two-clusters", "nftables", "private", "failures", "faults", "load", "export", "commands", "kind-config", "kind-network", "node-options")
+	runScenarios(t, h, podman, "one-node", "three-nodes", "control-planes", "kubeadm-join", "two-clusters", "nftables", "private", "failures", "faults", "load", "export", "commands", "kind-config", "kind-network", "manifests", "node-options", "custom-image")
 	runIfAll(t, h, podman, "dual-stack", "many-workers")
 }
 
@@ -120,7 +120,7 @@ func TestTrixieDocker(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, Docker: &testhost.Docker{}})
 	conformance(t, h, docker)
 	runScenarios(t, h, docker, "one-node", "three-nodes", "private", "failures", "two-engines", "load", "export", "commands", "node-options")
-	runIfAll(t, h, docker, "control-planes", "two-clusters", "nftables", "kind-config", "kind-network", "dual-stack")
+	runIfAll(t, h, docker, "control-planes", "two-clusters", "nftables", "kind-config", "kind-network", "dual-stack", "custom-image")
 }
 
 // TestBookwormDocker is Docker 20.10, the oldest.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"github.com/rootless-kubernetes/rk/pkg/cluster"
 	"github.com/rootless-kubernetes/rk/pkg/config"
@@ -29,6 +28,7 @@ type createFlags struct {
 	wait                                                               time.Duration
 	retain, dryRun                                                     bool
 	ignore                                                             []string
+	apply                                                              manifestFlags
 }
 
 func (a *app) createCluster() *cobra.Command {
@@ -42,10 +42,15 @@ Without --config, a cluster has one control plane and as many workers as
 if the engine does not have it.`,
 		Example: `  rk create cluster
   rk create cluster demo --workers 2
-  rk create cluster --config demo.yaml --dry-run`,
+  rk create cluster --config demo.yaml --dry-run
+  rk create cluster --manifest deploy/ --kustomize overlays/dev`,
 		Args: usage(oneName),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.clusterConfig(cmd, args, f)
+			if err != nil {
+				return err
+			}
+			c, objects, err := given(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
@@ -55,7 +60,7 @@ if the engine does not have it.`,
 					return err
 				}
 				a.noteEngine(e.all[0])
-				return a.createWith(ctx, e.all[0], c, f, checked)
+				return a.createWith(ctx, e.all[0], c, f, checked, objects)
 			})
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -76,6 +81,7 @@ if the engine does not have it.`,
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the plan of the cluster as YAML and create nothing")
 	fs.StringSliceVar(&f.ignore, "ignore-preflight", nil, "codes of required checks that need not pass, or all")
 	kubeconfigFlag(cmd, &f.kubeconfig)
+	f.apply.add(cmd)
 	a.completeCreate(cmd)
 	choices(cmd, "cgroups", "auto", "delegated", "none")
 	choices(cmd, "build", buildAuto, buildAlways, buildNever)
@@ -140,6 +146,7 @@ func (a *app) override(cmd *cobra.Command, args []string, c config.Cluster, f cr
 			c.Nodes[i].Image = ""
 		}
 	}
+	c = f.apply.over(c)
 	if set("cgroups") {
 		c.Cgroups = f.cgroups
 	}
@@ -175,7 +182,7 @@ func (a *app) override(cmd *cobra.Command, args []string, c config.Cluster, f cr
 
 // createWith creates a cluster on an engine, or prints its plan. What was
 // found out by the checks is not asked again.
-func (a *app) createWith(ctx context.Context, eng engine.Engine, c config.Cluster, f createFlags, checked preflight.Facts) error {
+func (a *app) createWith(ctx context.Context, eng engine.Engine, c config.Cluster, f createFlags, checked preflight.Facts, objects []plan.Object) error {
 	start := a.Now()
 	image, err := a.nodeImage(ctx, eng, c.Image, f)
 	if err != nil {
@@ -186,6 +193,7 @@ func (a *app) createWith(ctx context.Context, eng engine.Engine, c config.Cluste
 	if err != nil {
 		return err
 	}
+	facts.Objects = objects
 	p, err := plan.Make(c, facts)
 	if err != nil {
 		return err
@@ -194,12 +202,7 @@ func (a *app) createWith(ctx context.Context, eng engine.Engine, c config.Cluste
 		a.warn(a.file.worded(w))
 	}
 	if f.dryRun {
-		data, err := yaml.Marshal(p)
-		if err != nil {
-			return err
-		}
-		_, err = a.Out.Write(data)
-		return err
+		return a.printPlan(p)
 	}
 	rep, done := a.reporter()
 	created, err := a.Create(ctx, eng, p, cluster.CreateOptions{

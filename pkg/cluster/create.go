@@ -46,6 +46,7 @@ func Create(ctx context.Context, eng engine.Engine, p *plan.Plan, o CreateOption
 			step.Step{ID: "addons-ready", Title: "Waiting for the network of each node", Timeout: o.Wait, Do: c.guarded(c.waitNetwork)},
 		)
 	}
+	steps = append(steps, c.manifestSteps()...)
 	steps = append(steps, c.kubeconfigStep())
 	err := step.Run(ctx, o.Reporter, steps, step.Options{Retain: o.Retain, OnFailure: c.evidence})
 	if err != nil {
@@ -233,7 +234,7 @@ func published(spec engine.ContainerSpec) string {
 func rendered(files []plan.File) []node.File {
 	var out []node.File
 	for _, f := range files {
-		out = append(out, node.File{Path: f.Path, Mode: f.Mode, Data: []byte(f.Content)})
+		out = append(out, node.File{Path: f.Path, Mode: f.Mode, UID: f.UID, GID: f.GID, Data: []byte(f.Content)})
 	}
 	return out
 }
@@ -251,7 +252,7 @@ func (c *creation) files(n plan.Node) ([]node.File, error) {
 	out := rendered(n.Files)
 	add := func(files []pki.File) {
 		for _, f := range files {
-			out = append(out, node.File(f))
+			out = append(out, node.File{Path: f.Path, Mode: f.Mode, Data: f.Data})
 		}
 	}
 	if n.Role == plan.RoleControlPlane {

@@ -48,6 +48,14 @@ type Cluster struct {
 	// if cpu, memory and pids are delegated to the user, else none),
 	// "delegated" or "none" (resource limits are not enforced).
 	Cgroups string `json:"cgroups,omitempty"`
+	// Files are put into nodes before they start.
+	Files []File `json:"files,omitempty"`
+	// Manifests are Kubernetes objects that are applied after the add-ons.
+	Manifests []Manifest `json:"manifests,omitempty"`
+	// Kustomizations are folders with a kustomization.yaml, whose objects are
+	// applied together with those of Manifests. Relative ones are relative to
+	// the current directory of rk.
+	Kustomizations []string `json:"kustomizations,omitempty"`
 	// Env are environment variables of every node: of its container and of
 	// everything that its systemd starts, containerd and the kubelet included.
 	// Pods do not get them.

@@ -34,6 +34,8 @@ func Validate(c Cluster) error {
 	errs.mountsAndPorts(c.Nodes, c.Networking.IPFamily)
 	errs.gates(c)
 	errs.patches(c)
+	errs.files(c.Files)
+	errs.manifests(c)
 	errs.options(c)
 	errs.oneOf("cgroups", c.Cgroups, "auto", "delegated", "none")
 	return errs.orNil()

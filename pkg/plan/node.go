@@ -139,6 +139,11 @@ func (m *maker) node(i int, n Node) (Node, error) {
 			m.kubeconfig("scheduler", "system:kube-scheduler", "", netip.AddrPortFrom(n.IP, APIPort)),
 		)
 	}
+	given, err := m.files(n)
+	if err != nil {
+		return n, err
+	}
+	n.Files = append(n.Files, given...)
 	n.Container = m.container(i, n)
 	return n, nil
 }

@@ -137,6 +137,10 @@ func Make(c config.Cluster, f Facts) (*Plan, error) {
 		}
 		p.Nodes = append(p.Nodes, node)
 	}
+	if err := m.checkFiles(); err != nil {
+		return nil, err
+	}
+	p.Objects = f.Objects
 	if p.LoadBalancer, err = m.loadBalancer(); err != nil {
 		return nil, err
 	}

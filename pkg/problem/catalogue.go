@@ -160,6 +160,11 @@ var (
 		Summary: "the image is not made for the platform of the nodes",
 		Advice:  "Build or pull it for this platform, for example with 'podman pull --platform linux/amd64 IMAGE', or save an archive that has it.",
 	}
+	NotPinned = &Problem{
+		Code: "RK313", Exit: ExitSetup,
+		Summary: "an official artifact has no pinned checksum, and its part cannot be compiled here either",
+		Advice:  "Record the checksums that the projects publish with 'rk build pins --output pins.yaml' (with the same --kubernetes-version and --arch), and build with '--source release --release-pins pins.yaml'; or install what compiling needs.",
+	}
 )
 
 // RK4xx: usage and configuration.
@@ -292,9 +297,10 @@ var catalogue = slices.Concat([]*Problem{
 	NoUserSession, NoSubIDs, NotDelegated, DiskFull, PortTaken, HostLimit,
 	NoEngine, EngineUnreachable, EngineRootful, EngineTooOld, EngineFailed, SubnetClash, EngineServiceFailed, StorageLeft,
 	ImageNotPresent, NotNodeImage, BuildToolMissing, SourceUnreachable, ArchiveUnreadable, KubernetesUnknown,
-	BuildFailed, ChecksumMismatch, ImageArch, PullFailed, ImageNotFound, ImagePlatform,
-	InvalidUsage, InvalidConfig, InvalidName, ClusterExists, ClusterNotFound, ConfigUnreadable,
+	BuildFailed, ChecksumMismatch, ImageArch, PullFailed, ImageNotFound, ImagePlatform, NotPinned,
+	InvalidUsage, InvalidConfig, InvalidName, ClusterExists, ClusterNotFound, ConfigUnreadable, ManifestUnreadable, ManifestInvalid,
 	NodeExited, APINotServing, NodesNotReady, AddonNotAvailable, AddonRejected, LeftOver, Interrupted,
 	NodeNotFound, NodeNotRunning, ImportFailed, ClusterUnhealthy,
+	ManifestRejected, ManifestNotAvailable,
 	KubeconfigUnreadable, KubeconfigLocked, KubeconfigUnwritable,
 }, checks, []*Problem{Internal})
