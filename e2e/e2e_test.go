@@ -119,7 +119,7 @@ func programs(t *testing.T) string {
 func TestTrixieDocker(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, Docker: &testhost.Docker{}})
 	conformance(t, h, docker)
-	runScenarios(t, h, docker, "one-node", "three-nodes", "private", "failures", "two-engines", "load", "export", "commands", "kind-config", "kind-network", "node-options")
+	runScenarios(t, h, docker, "one-node", "three-nodes", "private", "failures", "two-engines", "load", "export", "commands", "node-options", "kind-config", "kind-network")
 	runIfAll(t, h, docker, "control-planes", "two-clusters", "nftables", "dual-stack", "custom-image")
 }
 
