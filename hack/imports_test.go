@@ -56,7 +56,7 @@ var layers = map[string][]string{
 	"pkg/engine/enginetest": {"pkg/engine", "pkg/engine/enginetest/internal/..."},
 
 	"pkg/nodeimage":      {"images", "node-image", "pkg/nodeimage/part", "pkg/problem", "pkg/render", "pkg/step"},
-	"pkg/nodeimage/part": {"images", "images/pause", "node-image", "node-image/await", "pkg/problem"},
+	"pkg/nodeimage/part": {"images", "images/pause", "node-image", "node-image/await", "node-image/registry", "pkg/problem"},
 
 	// The pure ring and the data that it reads.
 	"pkg/config":  {"pkg/problem"},
@@ -76,6 +76,7 @@ var layers = map[string][]string{
 	"images/pause":         {},
 	"node-image":           {},
 	"node-image/await":     {},
+	"node-image/registry":  {},
 	"node-image/templates": {},
 
 	"hack":          {},
@@ -218,7 +219,7 @@ func TestLayers(t *testing.T) {
 // The table itself keeps the rules that it was made for.
 func TestLayersTable(t *testing.T) {
 	t.Parallel()
-	data := []string{"docs", "images", "images/pause", "node-image", "node-image/await", "node-image/templates"}
+	data := []string{"docs", "images", "images/pause", "node-image", "node-image/await", "node-image/registry", "node-image/templates"}
 	for p, allowed := range layers {
 		for _, a := range allowed {
 			switch {
