@@ -37,7 +37,7 @@ var layers = map[string][]string{
 		"docs", "images", "pkg/cluster", "pkg/config", "pkg/engine", "pkg/engine/connect", "pkg/imagearchive", "pkg/kindcompat", "pkg/kube", "pkg/nodeimage", "pkg/nodeimage/part",
 		"pkg/plan", "pkg/preflight", "pkg/problem", "pkg/step", "pkg/ui",
 	},
-	"pkg/cluster":    {"pkg/config", "pkg/engine", "pkg/group", "pkg/imagearchive", "pkg/kube", "pkg/node", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/redact", "pkg/step"},
+	"pkg/cluster":    {"pkg/authfile", "pkg/config", "pkg/engine", "pkg/group", "pkg/imagearchive", "pkg/kube", "pkg/node", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/redact", "pkg/step"},
 	"pkg/kindcompat": {"pkg/config", "pkg/engine", "pkg/group", "pkg/node", "pkg/patch", "pkg/plan", "pkg/problem"},
 	"pkg/kube":       {"pkg/group", "pkg/problem"},
 
@@ -46,7 +46,7 @@ var layers = map[string][]string{
 	"pkg/node":          {"pkg/engine", "pkg/problem"},
 	"pkg/redact":        {},
 	"pkg/node/nodetest": {"pkg/engine", "pkg/imagearchive"},
-	"pkg/preflight":     {"pkg/config", "pkg/engine", "pkg/nodeimage", "pkg/plan", "pkg/problem"},
+	"pkg/preflight":     {"pkg/authfile", "pkg/config", "pkg/engine", "pkg/nodeimage", "pkg/plan", "pkg/problem"},
 	"pkg/ui":            {"pkg/problem", "pkg/step"},
 
 	"pkg/engine/connect":    {"pkg/engine", "pkg/engine/docker", "pkg/engine/podman", "pkg/problem"},
@@ -59,11 +59,12 @@ var layers = map[string][]string{
 	"pkg/nodeimage/part": {"images", "images/pause", "node-image", "node-image/await", "node-image/registry", "pkg/problem"},
 
 	// The pure ring and the data that it reads.
-	"pkg/config":  {"pkg/problem"},
-	"pkg/engine":  {},
-	"pkg/pki":     {},
-	"pkg/kubeadm": {"pkg/config", "pkg/patch"},
-	"pkg/patch":   {},
+	"pkg/authfile": {},
+	"pkg/config":   {"pkg/problem"},
+	"pkg/engine":   {},
+	"pkg/pki":      {},
+	"pkg/kubeadm":  {"pkg/config", "pkg/patch"},
+	"pkg/patch":    {},
 	"pkg/plan": {
 		"images", "node-image", "node-image/templates", "pkg/config", "pkg/engine", "pkg/kubeadm", "pkg/patch", "pkg/pki", "pkg/problem", "pkg/render",
 	},
@@ -89,7 +90,7 @@ var layers = map[string][]string{
 var standalone = []string{"images/pause/pause", "node-image/await/await", "pkg/engine/enginetest/testprog", "pkg/engine/enginetest/internal/prog"}
 
 // pure is the ring without I/O, clock and randomness: same input, same result.
-var pure = []string{"pkg/config", "pkg/engine", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/render", "pkg/step", "pkg/group", "pkg/engine/multiplex", "pkg/kubeadm", "pkg/patch"}
+var pure = []string{"pkg/authfile", "pkg/config", "pkg/engine", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/render", "pkg/step", "pkg/group", "pkg/engine/multiplex", "pkg/kubeadm", "pkg/patch"}
 
 // impure is what the ring does without. (Not the whole of net: its types for addresses are values.)
 var impure = []string{"os", "os/exec", "os/signal", "os/user", "net/http", "net/rpc", "net/smtp", "syscall", "math/rand", "math/rand/v2", "crypto/rand"}

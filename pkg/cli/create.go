@@ -18,7 +18,7 @@ import (
 )
 
 func (a *app) create() *cobra.Command {
-	return group("create", "Create a cluster", a.createCluster())
+	return group("create", "Create a cluster or a registry", a.createCluster(), a.createRegistry())
 }
 
 // createFlags are the flags of "rk create cluster".
@@ -26,6 +26,7 @@ type createFlags struct {
 	name, config, image, kubernetesVersion, cgroups, build, kubeconfig string
 	controlPlanes, workers                                             int
 	wait                                                               time.Duration
+	registry                                                           int
 	retain, dryRun                                                     bool
 	ignore                                                             []string
 }
@@ -67,6 +68,7 @@ if the engine does not have it.`,
 	fs.IntVar(&f.controlPlanes, "control-planes", 1, "number of control planes; this version of rk makes one")
 	fs.IntVar(&f.workers, "workers", 0, "number of workers")
 	fs.StringVar(&f.cgroups, "cgroups", config.DefaultCgroups, "use of cgroup controllers: auto, delegated or none")
+	registryFlag(cmd, &f.registry)
 	fs.StringVar(&f.build, "build", buildAuto, "build the node image: auto (if the engine does not have it), always or never")
 	fs.DurationVar(&f.wait, "wait", 5*time.Minute, "how long to wait for Ready nodes; 0 does not wait for them")
 	fs.BoolVar(&f.retain, "retain", false, "keep what was made when creation fails, to look into it")
@@ -135,6 +137,11 @@ func (a *app) override(cmd *cobra.Command, args []string, c config.Cluster, f cr
 	}
 	if set("cgroups") {
 		c.Cgroups = f.cgroups
+	}
+	if set("registry") {
+		if c.Registries.Local, err = localRegistry(cmd, f.registry); err != nil {
+			return c, err
+		}
 	}
 	if set("control-planes") {
 		if f.controlPlanes < 1 {

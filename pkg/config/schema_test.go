@@ -48,7 +48,7 @@ var limits = map[string]map[string]any{
 // required fields, by the place of the mapping.
 var required = map[string][]string{
 	"": {"apiVersion", "kind"}, "nodes[]": {"role"}, "nodes[].taints[]": {"key", "effect"}, "nodes[].mounts[]": {"hostPath", "containerPath"},
-	"nodes[].ports[]": {"containerPort"}, "kubeadmPatches[]": {"kind"}, "kubeadmPatches[].json6902[]": {"op", "path"},
+	"registries.hosts[]": {"host"}, "nodes[].ports[]": {"containerPort"}, "kubeadmPatches[]": {"kind"}, "kubeadmPatches[].json6902[]": {"op", "path"},
 }
 
 // oneOfTwo are mappings that have one of two fields.
@@ -82,6 +82,8 @@ func (m schemaMaker) of(t reflect.Type, path string, optional bool) map[string]a
 	}
 	out := map[string]any{}
 	switch t.Kind() {
+	case reflect.Pointer:
+		return m.of(t.Elem(), path, optional)
 	case reflect.String:
 		out["type"] = null("string")
 	case reflect.Bool:

@@ -125,7 +125,8 @@ type Networks interface {
 	RemoveNetwork(ctx context.Context, name string) error
 	// ConnectNetwork attaches a container that has a network, running or not, to a
 	// further one, with a static address there. It wraps ErrNotFound if either does
-	// not exist, ErrConflict if the container is attached to it already.
+	// not exist, ErrConflict if the container is attached to it already. An error
+	// leaves the container as it was.
 	ConnectNetwork(ctx context.Context, network, id string, ip netip.Addr) error
 	// DisconnectNetwork undoes that. A container or network that does not exist,
 	// and one that is not attached, is success.

@@ -108,6 +108,14 @@ func Make(c config.Cluster, f Facts) (*Plan, error) {
 	if m.ipv6() {
 		p.Network.IPv6Subnet = f.IPv6Subnet.Masked()
 	}
+	if err := m.registries(); err != nil {
+		return nil, err
+	}
+	if p.Registries = m.beside; len(p.Registries) > 0 {
+		n := RegistryNetwork(f.MTU)
+		p.RegistryNetwork = &n
+		p.Network.Labels[LabelRegistries] = m.registryNames()
+	}
 	if err := m.settle(); err != nil {
 		return nil, err
 	}
@@ -179,6 +187,7 @@ type maker struct {
 	nodes     []Node         // name, role, addresses, labels and taints; no files yet
 	groups    []int          // of each node, its place in config.Nodes
 	ports     [][]engine.PortMapping
+	beside    []Registry // the registries, the local one first
 
 	// What patches may change.
 	dnsDomain, etcdDataDir string

@@ -408,7 +408,15 @@ func (c *Client) ConnectNetwork(ctx context.Context, network, id string, ip neti
 	err := c.do(ctx, func(ctx context.Context) error {
 		return networks.Connect(ctx, network, id, &nettypes.PerNetworkOptions{StaticIPs: []net.IP{ip.AsSlice()}})
 	})
-	return wrap(classify(err, attaching), "connect container %s to network %s", id, network)
+	err = classify(err, attaching)
+	if err != nil && !errors.Is(err, engine.ErrConflict) && !errors.Is(err, engine.ErrNotFound) {
+		// Up to Podman 5.4, a container whose attachment fails is in the network for
+		// Podman's records, and can no longer be listed. What this answers does not matter.
+		longer, cancel := settling(ctx)
+		defer cancel()
+		_ = c.DisconnectNetwork(longer, network, id)
+	}
+	return wrap(err, "connect container %s to network %s", id, network)
 }
 
 // DisconnectNetwork implements engine.Networks.
