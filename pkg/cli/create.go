@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -139,6 +140,9 @@ func (a *app) override(cmd *cobra.Command, args []string, c config.Cluster, f cr
 		c.Cgroups = f.cgroups
 	}
 	if set("registry") {
+		if _, err := strconv.Atoi(c.Name); err == nil && f.registry == 0 && len(args) > 0 {
+			return c, usageErrorf(cmd, "a port of the registry is written --registry=%s", c.Name)
+		}
 		if c.Registries.Local, err = localRegistry(cmd, f.registry); err != nil {
 			return c, err
 		}

@@ -121,6 +121,7 @@ const (
 	// registryPatience is how long a registry may take from its start until it listens: it does
 	// so within 0.1 s on an idle machine.
 	registryPatience = 30 * time.Second
+	otherPatience    = 10 * time.Second // with another rk, between making and starting a registry
 	registryInterval = 50 * time.Millisecond
 )
 
@@ -176,13 +177,44 @@ func (r *registries) ensure(ctx context.Context, want plan.Registry) error {
 			return cmp.Or(err, problem.RegistryDiffers.Wrapf("a container %s is there that is no registry of rk", want.Name()))
 		}
 	}
-	if err := r.login(ctx, want); err != nil {
-		return err
+	if found.State == engine.StateCreated {
+		if found, err = r.awaitOther(ctx, want); err != nil {
+			return err
+		}
 	}
 	if found.State == engine.StateRunning {
+		return r.login(ctx, want)
+	}
+	return r.fill(ctx, found.ID, want)
+}
+
+// awaitOther waits until a registry runs that was made and not started, as another rk may
+// be about to do. One that a killed rk left behind stays as it is.
+func (r *registries) awaitOther(ctx context.Context, want plan.Registry) (*engine.Container, error) {
+	deadline := time.Now().Add(otherPatience)
+	for {
+		found, err := r.find(ctx, want)
+		switch {
+		case err != nil:
+			return nil, err
+		case found == nil:
+			return nil, problem.RegistryDiffers.Wrapf("%s was removed again by another program", want.Name())
+		case found.State != engine.StateCreated || time.Now().After(deadline):
+			return found, nil
+		}
+		if err := pause(ctx, registryInterval); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
 		return nil
 	}
-	return r.start(ctx, found.ID, want)
 }
 
 // find returns the registry that is there, nil if none is. It is
@@ -221,6 +253,11 @@ func (r *registries) create(ctx context.Context, want plan.Registry) error {
 		}
 		return engineError(err)
 	}
+	return r.fill(ctx, id, want)
+}
+
+// fill puts the files of a registry into its container and starts it.
+func (r *registries) fill(ctx context.Context, id string, want plan.Registry) error {
 	var files []node.File
 	for _, f := range want.Files {
 		files = append(files, node.File{Path: f.Path, Mode: f.Mode, Data: []byte(f.Content)})
@@ -272,10 +309,8 @@ func (r *registries) start(ctx context.Context, id string, want plan.Registry) e
 		if time.Now().After(deadline) {
 			return problem.RegistryNotServing.Wrapf("%s said: %s", want.Name(), strings.Join(lastLines(redact.Bytes(said)), "; "))
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(registryInterval):
+		if err := pause(ctx, registryInterval); err != nil {
+			return err
 		}
 	}
 }
