@@ -305,3 +305,63 @@ func TestRegistrySecrets(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestRegistryMadeTwiceAtOnce: two that want the same registry get the one.
+func TestRegistryMadeTwiceAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := registryEngine()
+		r, err := plan.LocalRegistry(testImage, 5001)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made := make(chan error, 2)
+		f.Before(func(_ context.Context, c enginetest.Call) error {
+			if c.Op == "StartContainer" { // long enough for the other to find one that does not run
+				time.Sleep(time.Second)
+			}
+			return nil
+		})
+		for range 2 {
+			go func() { made <- CreateRegistry(t.Context(), f, r, plan.RegistryNetwork(0), step.Tee()) }()
+		}
+		for range 2 {
+			if err := <-made; err != nil {
+				t.Error(err)
+			}
+		}
+		if diff := cmp.Diff([]string{"rk-registry running localhost:5001 [] attached to 0"}, registryState(t, f)); diff != "" {
+			t.Error(diff)
+		}
+		if err := DeleteRegistry(t.Context(), f, "rk-registry", false); err != nil || !f.Empty() {
+			t.Errorf("%v, left: %v", err, f.Leftovers())
+		}
+	})
+}
+
+// TestRegistryLeftByKilledCreate: one that was made and never got its files is completed.
+func TestRegistryLeftByKilledCreate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := registryEngine()
+		r, err := plan.LocalRegistry(testImage, 5001)
+		if err == nil {
+			err = f.CreateNetwork(t.Context(), plan.RegistryNetwork(0))
+		}
+		if err == nil {
+			_, err = f.CreateContainer(t.Context(), r.Container)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := CreateRegistry(t.Context(), f, r, plan.RegistryNetwork(0), step.Tee()); err != nil {
+			t.Error(err)
+		}
+		if _, _, err := f.File("rk-registry", "/etc/rk/registry/config.yaml"); err != nil {
+			t.Error(err)
+		}
+		if err := DeleteRegistry(t.Context(), f, "rk-registry", false); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -286,8 +286,10 @@ func (m *maker) registryAddon() (Addon, bool, error) {
 	if m.config.Registries.Local == nil {
 		return Addon{}, false, nil
 	}
-	text, err := render.File(templates.FS, "local-registry-hosting.yaml.tmpl", map[string]any{
-		"Port": m.registryPort(), "Address": netip.AddrPortFrom(m.beside[0].Address, RegistryPort).String(),
-	})
+	address := ""
+	if slices.ContainsFunc(m.pods, func(p netip.Prefix) bool { return p.Addr().Is4() }) { // else pods cannot reach it
+		address = netip.AddrPortFrom(m.beside[0].Address, RegistryPort).String()
+	}
+	text, err := render.File(templates.FS, "local-registry-hosting.yaml.tmpl", map[string]any{"Port": m.registryPort(), "Address": address})
 	return Addon{Name: AddonRegistry, Manifest: text}, true, err
 }
