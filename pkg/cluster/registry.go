@@ -226,7 +226,7 @@ func (r *registries) find(ctx context.Context, want plan.Registry) (*engine.Cont
 	}
 	i := slices.IndexFunc(list, func(c engine.Container) bool { return c.Name == want.Name() })
 	if i < 0 {
-		return nil, nil //nolint:nilnil // said above
+		return nil, nil
 	}
 	return &list[i], SameRegistry(list[i], want)
 }
@@ -292,6 +292,10 @@ func (r *registries) start(ctx context.Context, id string, want plan.Registry) e
 		return problem.PortTaken.
 			With("Stop the other program, or choose another port for the registry: 'rk create cluster --registry=PORT' or registries.local.port.").
 			Wrapf("port %d of the registry: %w", want.Container.Ports[0].HostPort, err)
+	}
+	if err != nil && strings.Contains(err.Error(), want.Container.Entrypoint[0]) { // crun and runc name what they do not find
+		return problem.RegistryNotServing.
+			Withf("The node image %s has no registry, as it was built by an older rk. Build it again: 'rk build node-image'.", want.Container.Image).Wrap(err)
 	}
 	if err != nil {
 		return engineError(err)

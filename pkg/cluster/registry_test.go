@@ -239,6 +239,12 @@ func TestRegistryThatDoesNotServe(t *testing.T) {
 		if !f.Empty() {
 			t.Errorf("left: %v", f.Leftovers())
 		}
+		f.Fail("StartContainer", "rk-registry", errors.New("crun: executable file `/usr/lib/rk/registry` not found"))
+		err = CreateRegistry(t.Context(), f, r, plan.RegistryNetwork(0), step.Tee())
+		if p, ok := problem.Of(err); !ok || !errors.Is(err, problem.RegistryNotServing) || !strings.Contains(p.Advice, "rk build node-image") {
+			t.Errorf("an older node image: %v", err)
+		}
+		f.ClearHooks()
 		f.TakePort(netip.MustParseAddrPort("127.0.0.1:5001"), "tcp")
 		if err := CreateRegistry(t.Context(), f, r, plan.RegistryNetwork(0), step.Tee()); !errors.Is(err, problem.PortTaken) || !strings.Contains(err.Error(), "5001") {
 			t.Errorf("got %v", err)
