@@ -24,6 +24,14 @@ func TestDoctor(t *testing.T) {
 	runScenarios(t, h, podman, "doctor")
 }
 
+// TestDoctorDocker is the same for what concerns rootless Docker alone.
+func TestDoctorDocker(t *testing.T) {
+	h := testhost.ForTest(t, testhost.Options{
+		Release: testhost.Trixie, Docker: &testhost.Docker{Net: "pasta"}, Binds: []testhost.Bind{{Src: bin(t), Dst: hostBin}},
+	})
+	runScenarios(t, h, docker, "doctor-docker")
+}
+
 // finding CODE STATUS [ARGS] expects that status of a check, and that the exit
 // code fits. It prints what was found and the fix.
 func (s *scenario) finding(ts *testscript.TestScript, neg bool, args []string) {

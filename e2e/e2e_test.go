@@ -52,8 +52,8 @@ const (
 func TestTrixie(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, PodmanSocket: true})
 	conformance(t, h, podman)
-	runScenarios(t, h, podman, "one-node", "three-nodes", "kubeadm-join", "two-clusters", "nftables", "private", "failures", "faults", "load", "export", "commands", "registry", "kind-config", "kind-network")
-	runIfAll(t, h, podman, "dual-stack")
+	runScenarios(t, h, podman, "one-node", "three-nodes", "control-planes", "kubeadm-join", "two-clusters", "nftables", "private", "failures", "faults", "load", "export", "commands", "registry", "kind-config", "kind-network", "manifests", "node-options", "custom-image")
+	runIfAll(t, h, podman, "dual-stack", "many-workers")
 }
 
 // TestFullDisk has a host of its own, whose engine begins with an empty storage on a small disk.
@@ -119,8 +119,8 @@ func programs(t *testing.T) string {
 func TestTrixieDocker(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, Docker: &testhost.Docker{}})
 	conformance(t, h, docker)
-	runScenarios(t, h, docker, "one-node", "three-nodes", "private", "failures", "two-engines", "load", "export", "commands", "registry")
-	runIfAll(t, h, docker, "two-clusters", "nftables", "kind-config", "kind-network", "dual-stack")
+	runScenarios(t, h, docker, "one-node", "three-nodes", "private", "failures", "two-engines", "load", "export", "commands", "registry", "node-options")
+	runIfAll(t, h, docker, "control-planes", "two-clusters", "nftables", "kind-config", "kind-network", "dual-stack", "custom-image")
 }
 
 // TestBookwormDocker is Docker 20.10, the oldest.

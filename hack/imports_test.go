@@ -34,12 +34,14 @@ var layers = map[string][]string{
 	"cmd/rk": {"pkg/cli", "pkg/problem"},
 
 	"pkg/cli": {
-		"docs", "images", "pkg/cluster", "pkg/config", "pkg/engine", "pkg/engine/connect", "pkg/imagearchive", "pkg/kindcompat", "pkg/kube", "pkg/nodeimage", "pkg/nodeimage/part",
-		"pkg/plan", "pkg/preflight", "pkg/problem", "pkg/step", "pkg/ui",
+		"docs", "images", "pkg/cluster", "pkg/config", "pkg/engine", "pkg/engine/connect", "pkg/imagearchive", "pkg/kindcompat", "pkg/kube", "pkg/manifest", "pkg/nodeimage", "pkg/nodeimage/part",
+		"pkg/plan", "pkg/preflight", "pkg/problem", "pkg/redact", "pkg/step", "pkg/ui",
 	},
 	"pkg/cluster":    {"pkg/authfile", "pkg/config", "pkg/engine", "pkg/group", "pkg/imagearchive", "pkg/kube", "pkg/node", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/redact", "pkg/step"},
 	"pkg/kindcompat": {"pkg/config", "pkg/engine", "pkg/group", "pkg/node", "pkg/patch", "pkg/plan", "pkg/problem"},
 	"pkg/kube":       {"pkg/group", "pkg/problem"},
+	"pkg/kustomize":  {},
+	"pkg/manifest":   {"pkg/config", "pkg/kustomize", "pkg/plan", "pkg/problem", "pkg/redact"},
 
 	"pkg/imagearchive": {"pkg/problem"},
 
@@ -55,8 +57,9 @@ var layers = map[string][]string{
 	"pkg/engine/multiplex":  {},
 	"pkg/engine/enginetest": {"pkg/engine", "pkg/engine/enginetest/internal/..."},
 
-	"pkg/nodeimage":      {"images", "node-image", "pkg/nodeimage/part", "pkg/problem", "pkg/render", "pkg/step"},
-	"pkg/nodeimage/part": {"images", "images/pause", "node-image", "node-image/await", "node-image/registry", "pkg/problem"},
+	"pkg/nodeimage":       {"images", "node-image", "pkg/imagearchive", "pkg/nodeimage/part", "pkg/problem", "pkg/render", "pkg/step"},
+	"pkg/nodeimage/fetch": {"pkg/problem"},
+	"pkg/nodeimage/part":  {"images", "images/pause", "node-image", "node-image/await", "node-image/registry", "pkg/nodeimage/fetch", "pkg/problem"},
 
 	// The pure ring and the data that it reads.
 	"pkg/authfile": {},
@@ -111,6 +114,7 @@ var libraries = []library{
 	{"go.podman.io", []string{"pkg/engine/podman"}},
 	{"github.com/opencontainers/runtime-spec", []string{"pkg/engine/podman"}},
 	{"sigs.k8s.io/kind", []string{"pkg/kindcompat"}},
+	{"sigs.k8s.io/kustomize", []string{"pkg/kustomize"}},
 	{"github.com/BurntSushi/toml", []string{"pkg/patch"}},
 	{"github.com/evanphx/json-patch/v5", []string{"pkg/patch"}},
 	{"k8s.io/client-go", []string{"pkg/kube"}},
@@ -123,6 +127,7 @@ var libraries = []library{
 	{"github.com/google/go-containerregistry", []string{"pkg/nodeimage", "pkg/engine/enginetest"}}, // the suite makes images to load
 	{"go.etcd.io/bbolt", []string{"pkg/nodeimage"}},
 	{"github.com/distribution/reference", []string{"pkg/config", "pkg/imagearchive"}}, // names of node images; names that pods use
+	{"github.com/klauspost/compress", []string{"pkg/imagearchive"}},                   // layers that are compressed with zstd
 	{"go.yaml.in/yaml/v3", []string{"pkg/config", "pkg/kindcompat", "pkg/kube"}},      // trees with line numbers (and as kind itself decodes), with comments
 	{"sigs.k8s.io/yaml", nil},
 	{"github.com/blang/semver/v4", nil},

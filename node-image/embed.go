@@ -9,7 +9,7 @@ package nodeimagedata
 
 import "embed"
 
-// FS holds versions.yaml and parts/NAME.mod with parts/NAME.sum.
+// FS holds versions.yaml, releases.yaml and parts/NAME.mod with parts/NAME.sum.
 //
-//go:embed versions.yaml parts/*.mod parts/*.sum
+//go:embed versions.yaml releases.yaml parts/*.mod parts/*.sum
 var FS embed.FS

@@ -42,6 +42,7 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/node"
 	"github.com/rootless-kubernetes/rk/pkg/node/nodetest"
 	"github.com/rootless-kubernetes/rk/pkg/nodeimage"
+	"github.com/rootless-kubernetes/rk/pkg/nodeimage/part"
 	"github.com/rootless-kubernetes/rk/pkg/pki"
 	"github.com/rootless-kubernetes/rk/pkg/plan"
 	"github.com/rootless-kubernetes/rk/pkg/preflight"
@@ -157,6 +158,8 @@ func (w *world) deps(ctx context.Context, cancel func(), ts *testscript.TestScri
 			facts, err := preflight.Gather(ctx, eng, c, image)
 			// What depends on the machine is the same on all of them.
 			facts.MTU, facts.APIPort = 0, 41000
+			facts.Host.IP, facts.Host.Address = netip.MustParseAddr("169.254.1.2"), netip.MustParseAddr("192.0.2.9")
+			facts.Host.CPUs, facts.Host.Memory, facts.Host.ProxyPorts = 4, 8<<30, nil
 			if c.Networking.NodeSubnet == "" {
 				facts.Subnet = netip.MustParsePrefix("10.89.7.0/24")
 			}
@@ -278,8 +281,8 @@ func (w *world) created(ctx context.Context, cancel func(), eng engine.Engine, p
 // built stands for nodeimage.Build: it writes a small archive with the labels
 // that a real one has.
 func (w *world) built(ts *testscript.TestScript, o cli.BuildOptions) (*nodeimage.Result, error) {
-	if o.SourceDir != "" {
-		if _, err := os.Stat(o.SourceDir); err != nil {
+	if o.Programs.Dir != "" {
+		if _, err := os.Stat(o.Programs.Dir); err != nil {
 			return nil, problem.SourceUnreachable.Wrap(err)
 		}
 	}
@@ -288,11 +291,22 @@ func (w *world) built(ts *testscript.TestScript, o cli.BuildOptions) (*nodeimage
 		path = ts.MkAbs("built.tar")
 	}
 	ref := nodeimage.Ref(o.KubernetesVersion)
+	var added []string
+	for _, img := range o.Add {
+		added = append(added, img.Image.Names...)
+	}
+	if len(added) > 0 || o.Tag != "" {
+		var err error
+		if ref, err = nodeimage.CustomRef(o.Tag, o.KubernetesVersion); err != nil {
+			return nil, err
+		}
+	}
+	parts := []nodeimage.Part{{Name: "runc", Version: "v1.5.1", From: o.Programs.Kind}, {Name: "pause", Version: "v1.0.0", From: part.FromModule}}
 	o.Reporter.Report(step.Event{Step: "image/debian", Title: "Debian base", State: step.Started})
 	o.Reporter.Report(step.Event{Step: "image/debian", Title: "Debian base", State: step.Done})
-	data := archive(ref, o.KubernetesVersion, runtime.GOARCH)
+	data := archive(ref, o.KubernetesVersion, cmp.Or(o.Programs.Arch, runtime.GOARCH))
 	return &nodeimage.Result{
-		Path: path, Ref: ref, Digest: "sha256:5eed", Size: 1_500_000_000, KubernetesVersion: o.KubernetesVersion,
+		Path: path, Ref: ref, Digest: "sha256:5eed", Size: 1_500_000_000, KubernetesVersion: o.KubernetesVersion, Parts: parts, Added: added,
 	}, os.WriteFile(path, data, 0o600)
 }
 

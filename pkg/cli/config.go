@@ -210,5 +210,12 @@ func absolute(c config.Cluster) error {
 			m.HostPath = path
 		}
 	}
+	for i, f := range c.Proxy.CAFiles {
+		path, err := filepath.Abs(f)
+		if err != nil {
+			return problem.InvalidConfig.Wrapf("proxy.caFiles[%d]: %w", i, err)
+		}
+		c.Proxy.CAFiles[i] = path
+	}
 	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"github.com/rootless-kubernetes/rk/pkg/cluster"
 	"github.com/rootless-kubernetes/rk/pkg/config"
@@ -25,11 +24,13 @@ func (a *app) create() *cobra.Command {
 // createFlags are the flags of "rk create cluster".
 type createFlags struct {
 	name, config, image, kubernetesVersion, cgroups, build, kubeconfig string
+	nodeCPUs, nodeMemory                                               string
 	controlPlanes, workers                                             int
 	wait                                                               time.Duration
 	registry                                                           int
 	retain, dryRun                                                     bool
 	ignore                                                             []string
+	apply                                                              manifestFlags
 }
 
 func (a *app) createCluster() *cobra.Command {
@@ -43,10 +44,15 @@ Without --config, a cluster has one control plane and as many workers as
 if the engine does not have it.`,
 		Example: `  rk create cluster
   rk create cluster demo --workers 2
-  rk create cluster --config demo.yaml --dry-run`,
+  rk create cluster --config demo.yaml --dry-run
+  rk create cluster --manifest deploy/ --kustomize overlays/dev`,
 		Args: usage(oneName),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.clusterConfig(cmd, args, f)
+			if err != nil {
+				return err
+			}
+			c, objects, err := given(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
@@ -56,7 +62,7 @@ if the engine does not have it.`,
 					return err
 				}
 				a.noteEngine(e.all[0])
-				return a.createWith(ctx, e.all[0], c, f, checked)
+				return a.createWith(ctx, e.all[0], c, f, checked, objects)
 			})
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -66,8 +72,10 @@ if the engine does not have it.`,
 	fs.StringVar(&f.config, "config", "", "configuration file of rk or kind, - for standard input (see docs/config.md)")
 	fs.StringVar(&f.image, "image", "", "node image of all nodes: a reference, or an archive FILE.tar that is loaded first")
 	fs.StringVar(&f.kubernetesVersion, "kubernetes-version", "", "Kubernetes version, e.g. "+config.DefaultKubernetesVersion+"; picks the node image")
-	fs.IntVar(&f.controlPlanes, "control-planes", 1, "number of control planes; this version of rk makes one")
+	fs.IntVar(&f.controlPlanes, "control-planes", 1, "number of control planes, up to seven, best an odd number")
 	fs.IntVar(&f.workers, "workers", 0, "number of workers")
+	fs.StringVar(&f.nodeCPUs, "node-cpus", "", "CPUs that each node has, e.g. 1.5 (default those of the host)")
+	fs.StringVar(&f.nodeMemory, "node-memory", "", "memory that each node has, e.g. 2Gi (default that of the host)")
 	fs.StringVar(&f.cgroups, "cgroups", config.DefaultCgroups, "use of cgroup controllers: auto, delegated or none")
 	registryFlag(cmd, &f.registry)
 	fs.StringVar(&f.build, "build", buildAuto, "build the node image: auto (if the engine does not have it), always or never")
@@ -76,6 +84,7 @@ if the engine does not have it.`,
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the plan of the cluster as YAML and create nothing")
 	fs.StringSliceVar(&f.ignore, "ignore-preflight", nil, "codes of required checks that need not pass, or all")
 	kubeconfigFlag(cmd, &f.kubeconfig)
+	f.apply.add(cmd)
 	a.completeCreate(cmd)
 	choices(cmd, "cgroups", "auto", "delegated", "none")
 	choices(cmd, "build", buildAuto, buildAlways, buildNever)
@@ -108,6 +117,10 @@ func (a *app) clusterConfig(cmd *cobra.Command, args []string, f createFlags) (c
 	if err := absolute(c); err != nil {
 		return c, err
 	}
+	if c.Proxy, err = config.ProxyFromEnvironment(c.Proxy, a.Env); err != nil {
+		return c, problem.InvalidConfig.
+			With("Correct the variable, or keep the environment's proxies from nodes with 'proxy: {disabled: true}' in the configuration.").Wrap(err)
+	}
 	if _, err := plan.Check(c); err != nil { // before anything is built for it
 		return c, file.placed(err)
 	}
@@ -136,6 +149,7 @@ func (a *app) override(cmd *cobra.Command, args []string, c config.Cluster, f cr
 			c.Nodes[i].Image = ""
 		}
 	}
+	c = f.apply.over(c)
 	if set("cgroups") {
 		c.Cgroups = f.cgroups
 	}
@@ -163,12 +177,23 @@ func (a *app) override(cmd *cobra.Command, args []string, c config.Cluster, f cr
 			return c, usageErrorf(cmd, "--workers: %w", err)
 		}
 	}
+	if len(c.Nodes) == 0 && (set("node-cpus") || set("node-memory")) {
+		c.Nodes = []config.Node{{Role: config.RoleControlPlane}}
+	}
+	for i := range c.Nodes {
+		if set("node-cpus") {
+			c.Nodes[i].Resources.CPUs = f.nodeCPUs
+		}
+		if set("node-memory") {
+			c.Nodes[i].Resources.Memory = f.nodeMemory
+		}
+	}
 	return c, nil
 }
 
 // createWith creates a cluster on an engine, or prints its plan. What was
 // found out by the checks is not asked again.
-func (a *app) createWith(ctx context.Context, eng engine.Engine, c config.Cluster, f createFlags, checked preflight.Facts) error {
+func (a *app) createWith(ctx context.Context, eng engine.Engine, c config.Cluster, f createFlags, checked preflight.Facts, objects []plan.Object) error {
 	start := a.Now()
 	image, err := a.nodeImage(ctx, eng, c.Image, f)
 	if err != nil {
@@ -179,6 +204,7 @@ func (a *app) createWith(ctx context.Context, eng engine.Engine, c config.Cluste
 	if err != nil {
 		return err
 	}
+	facts.Objects = objects
 	p, err := plan.Make(c, facts)
 	if err != nil {
 		return err
@@ -187,12 +213,7 @@ func (a *app) createWith(ctx context.Context, eng engine.Engine, c config.Cluste
 		a.warn(a.file.worded(w))
 	}
 	if f.dryRun {
-		data, err := yaml.Marshal(p)
-		if err != nil {
-			return err
-		}
-		_, err = a.Out.Write(data)
-		return err
+		return a.printPlan(p)
 	}
 	rep, done := a.reporter()
 	created, err := a.Create(ctx, eng, p, cluster.CreateOptions{

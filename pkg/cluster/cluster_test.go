@@ -3,9 +3,11 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -31,14 +33,21 @@ func testPlan(t *testing.T, name string, workers int) *plan.Plan {
 	return testPlanAt(t, name, workers, "10.111.0.0/24", 1)
 }
 
+var testNetworking = config.Networking{
+	PodSubnet: "10.244.0.0/16", ServiceSubnet: "10.96.0.0/16", APIServerAddress: "127.0.0.1", KubeProxyMode: "iptables",
+}
+
 func testPlanAt(t *testing.T, name string, workers int, subnet string, port uint16) *plan.Plan {
 	t.Helper()
-	c := config.Cluster{Name: name, Nodes: []config.Node{{Role: plan.RoleControlPlane}}, Networking: config.Networking{
-		PodSubnet: "10.244.0.0/16", ServiceSubnet: "10.96.0.0/16", APIServerAddress: "127.0.0.1", KubeProxyMode: "iptables",
-	}}
+	c := config.Cluster{Name: name, Nodes: []config.Node{{Role: plan.RoleControlPlane}}, Networking: testNetworking}
 	if workers > 0 {
 		c.Nodes = append(c.Nodes, config.Node{Role: plan.RoleWorker, Count: workers})
 	}
+	return planOf(t, c, subnet, port)
+}
+
+func planOf(t *testing.T, c config.Cluster, subnet string, port uint16) *plan.Plan {
+	t.Helper()
 	images := map[string]string{}
 	for _, n := range []string{
 		"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy",
@@ -193,6 +202,54 @@ func TestNodeExits(t *testing.T) {
 	}
 	if !f.Empty() {
 		t.Errorf("left: %v", f.Leftovers())
+	}
+}
+
+// haPlan has three control planes and a worker.
+func haPlan(t *testing.T) *plan.Plan {
+	t.Helper()
+	return planOf(t, config.Cluster{Name: "demo", Nodes: []config.Node{
+		{Role: plan.RoleControlPlane, Count: 3}, {Role: plan.RoleWorker},
+	}, Networking: testNetworking}, "10.111.0.0/24", 6443)
+}
+
+// TestLoadBalancer: it is made with the nodes, has the CA and no key, carries the API's address, and goes with the cluster.
+func TestLoadBalancer(t *testing.T) {
+	t.Parallel()
+	f := enginetest.NewFake(testImage)
+	ctx, o := options(t)
+	o.Retain = true
+	if _, err := Create(ctx, f, haPlan(t), o); err == nil { // no API serves
+		t.Fatal("no error")
+	}
+	c, err := Find(t.Context(), f, "demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.APIServer != "127.0.0.1:6443" || c.Status != StatusRunning || len(c.Nodes) != 5 {
+		t.Errorf("%+v", c)
+	}
+	const name = "demo-external-load-balancer"
+	files, err := f.Files(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file := range files {
+		if strings.Contains(file, ".key") || strings.Contains(file, "admin.conf") {
+			t.Errorf("it has %s", file)
+		}
+	}
+	if files["/etc/rk/haproxy.cfg"] == "" || files["/etc/kubernetes/pki/ca.crt"] == "" {
+		t.Errorf("it has %v", slices.Sorted(maps.Keys(files)))
+	}
+	// Its log is what its container printed.
+	var out bytes.Buffer
+	i := slices.IndexFunc(c.Nodes, func(n Node) bool { return n.Name == name })
+	if err := NodeLogs(t.Context(), f, c.Nodes[i:i+1], LogOptions{Tail: -1}, &out); err != nil {
+		t.Error(err)
+	}
+	if err := Delete(t.Context(), f, "demo", DeleteOptions{Kubeconfig: filepath.Join(t.TempDir(), "config")}); err != nil || !f.Empty() {
+		t.Errorf("left %v, %v", f.Leftovers(), err)
 	}
 }
 

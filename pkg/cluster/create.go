@@ -37,7 +37,7 @@ func Create(ctx context.Context, eng engine.Engine, p *plan.Plan, o CreateOption
 	steps := append([]step.Step{c.networkStep()}, c.registriesStep()...)
 	steps = append(steps,
 		step.Parallel("nodes", "Starting nodes", 0, c.nodeSteps()...),
-		step.Step{ID: "api", Title: "Starting the control plane", Timeout: o.forAPI(), Do: c.guarded(c.waitAPI)},
+		step.Step{ID: "api", Title: c.apiTitle(), Timeout: o.forAPI(), Do: c.guarded(c.waitAPI)},
 		step.Step{ID: "addons", Title: "Applying add-ons", Timeout: o.forAPI(), Do: c.guarded(c.apply)},
 	)
 	if o.Wait > 0 {
@@ -46,6 +46,7 @@ func Create(ctx context.Context, eng engine.Engine, p *plan.Plan, o CreateOption
 			step.Step{ID: "addons-ready", Title: "Waiting for the network of each node", Timeout: o.Wait, Do: c.guarded(c.waitNetwork)},
 		)
 	}
+	steps = append(steps, c.manifestSteps()...)
 	steps = append(steps, c.kubeconfigStep())
 	err := step.Run(ctx, o.Reporter, steps, step.Options{Retain: o.Retain, OnFailure: c.evidence})
 	if err != nil {
@@ -174,33 +175,39 @@ func (c *creation) removeNetworks(ctx context.Context) error {
 }
 
 func (c *creation) nodeSteps() []step.Step {
-	steps := make([]step.Step, len(c.plan.Nodes))
-	for i, n := range c.plan.Nodes {
-		n.Container.Labels = c.own(n.Container.Labels)
-		undo := func(ctx context.Context) error { return c.removeNode(ctx, n.Name) }
-		steps[i] = step.Step{ID: "node/" + n.Name, Title: n.Name, Timeout: 5 * time.Minute, Do: c.withUndo(undo, func(ctx context.Context) error {
-			return c.startNode(ctx, n)
-		})}
+	var steps []step.Step
+	add := func(spec engine.ContainerSpec, files func() ([]node.File, error)) {
+		spec.Labels = c.own(spec.Labels)
+		undo := func(ctx context.Context) error { return c.removeNode(ctx, spec.Name) }
+		steps = append(steps, step.Step{ID: "node/" + spec.Name, Title: spec.Name, Timeout: 5 * time.Minute, Do: c.withUndo(undo, func(ctx context.Context) error {
+			return c.startContainer(ctx, spec, files)
+		})})
+	}
+	for _, n := range c.plan.Nodes {
+		add(n.Container, func() ([]node.File, error) { return c.files(n) })
+	}
+	if l := c.plan.LoadBalancer; l != nil {
+		add(l.Container, func() ([]node.File, error) { return c.loadBalancerFiles(l) })
 	}
 	return steps
 }
 
-// startNode makes a node's container, puts its files in and starts it. The
-// keys are made while the engine makes the container.
-func (c *creation) startNode(ctx context.Context, n plan.Node) error {
+// startContainer makes a container, puts files in and starts it. The files,
+// and the keys among them, are made while the engine makes the container.
+func (c *creation) startContainer(ctx context.Context, spec engine.ContainerSpec, prepare func() ([]node.File, error)) error {
 	var files []node.File
 	var g group.Group
 	g.Go(func() (err error) {
-		files, err = c.files(n)
+		files, err = prepare()
 		return err
 	})
-	id, err := c.engine.CreateContainer(ctx, n.Container)
+	id, err := c.engine.CreateContainer(ctx, spec)
 	if err := errors.Join(err, g.Wait()); err != nil {
 		switch {
 		case errors.Is(err, engine.ErrStorageLeft):
 			return &notMine{engineError(err)}
 		case errors.Is(err, engine.ErrConflict):
-			return &notMine{problem.ClusterExists.Wrapf("a container %s is there already: %w", n.Name, err)}
+			return &notMine{problem.ClusterExists.Wrapf("a container %s is there already: %w", spec.Name, err)}
 		}
 		return engineError(err)
 	}
@@ -209,26 +216,40 @@ func (c *creation) startNode(ctx context.Context, n plan.Node) error {
 	}
 	err = c.engine.StartContainer(ctx, id)
 	if errors.Is(err, engine.ErrPortInUse) {
-		return problem.PortTaken.Wrapf("%s: %w", published(n), err)
+		return problem.PortTaken.Wrapf("%s: %w", published(spec), err)
 	}
 	return engineError(err)
 }
 
-// published are the ports of the host that a node takes, for messages.
-func published(n plan.Node) string {
+// published are the ports of the host that a container takes, for messages.
+func published(spec engine.ContainerSpec) string {
 	var list []string
-	for _, p := range n.Container.Ports {
+	for _, p := range spec.Ports {
 		list = append(list, fmt.Sprintf("%s/%s", netip.AddrPortFrom(p.HostIP, p.HostPort), p.Protocol))
 	}
 	return strings.Join(list, ", ")
 }
 
+// rendered are the files that a plan has.
+func rendered(files []plan.File) []node.File {
+	var out []node.File
+	for _, f := range files {
+		out = append(out, node.File{Path: f.Path, Mode: f.Mode, UID: f.UID, GID: f.GID, Data: []byte(f.Content)})
+	}
+	return out
+}
+
+func (c *creation) loadBalancerFiles(l *plan.LoadBalancer) ([]node.File, error) {
+	ca, err := c.keys.Certificate(pki.ClusterCA)
+	if err != nil {
+		return nil, err
+	}
+	return append(rendered(l.Files), node.File{Path: plan.ClusterCAFile, Mode: 0o644, Data: ca}), nil
+}
+
 // files are all files of a node, the rendered and the secret ones.
 func (c *creation) files(n plan.Node) ([]node.File, error) {
-	var out []node.File
-	for _, f := range n.Files {
-		out = append(out, node.File{Path: f.Path, Mode: f.Mode, Data: []byte(f.Content)})
-	}
+	out := rendered(n.Files)
 	secrets, err := secretFiles(n.Secrets)
 	if err != nil {
 		return nil, err
@@ -236,7 +257,7 @@ func (c *creation) files(n plan.Node) ([]node.File, error) {
 	out = append(out, secrets...)
 	add := func(files []pki.File) {
 		for _, f := range files {
-			out = append(out, node.File(f))
+			out = append(out, node.File{Path: f.Path, Mode: f.Mode, Data: f.Data})
 		}
 	}
 	if n.Role == plan.RoleControlPlane {
@@ -312,6 +333,14 @@ func (c *creation) apply(ctx context.Context) error {
 		return problem.AddonRejected.Wrap(err)
 	}
 	return nil
+}
+
+// apiTitle names the step that waits for the API.
+func (c *creation) apiTitle() string {
+	if c.plan.LoadBalancer != nil {
+		return "Starting the control planes"
+	}
+	return "Starting the control plane"
 }
 
 func (c *creation) nodeNames() []string {

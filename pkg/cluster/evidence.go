@@ -98,8 +98,10 @@ func hostAtFault(logs []problem.Excerpt) (*problem.Problem, string) {
 }
 
 func (c *creation) nodeLog(ctx context.Context, n engine.Container) []string {
-	switch n.State {
-	case engine.StateRunning:
+	switch {
+	case n.State == engine.StateRunning && n.Labels[plan.LabelRole] == plan.RoleLoadBalancer:
+		return nil // one that cannot do its work ends
+	case n.State == engine.StateRunning:
 		// The last words of a part of the control plane, and units that failed, say more than the
 		// kubelet's many warnings about a control plane that is not there yet.
 		out, err := node.New(c.engine, n.ID).Output(ctx, "env", "RK_NOISE="+noise, "RK_LAST_WORDS="+lastWords, "sh", "-c",
@@ -113,7 +115,7 @@ done`)
 			return nil
 		}
 		return lastLines(out)
-	case engine.StateExited:
+	case n.State == engine.StateExited:
 		var out bytes.Buffer
 		if err := c.engine.ContainerLogs(ctx, n.ID, &out); err != nil {
 			return nil

@@ -218,6 +218,16 @@ var nodeFiles = map[string]string{
 	"kubelet":    "/var/lib/kubelet/config.yaml",
 }
 
+// The same of the load balancer of several control planes, in which haproxy runs and nothing else.
+var (
+	loadBalancerCommands = map[string]string{
+		"processes.txt": nodeCommands["processes.txt"],
+		"network.txt":   nodeCommands["network.txt"],
+		"versions.txt":  "haproxy -v",
+	}
+	loadBalancerFiles = map[string]string{"rk": "/etc/rk"}
+)
+
 func (x *export) node(ctx context.Context, n Node) error {
 	errs := []error{
 		x.write(ctx, n.Name+"/inspect.json", commandTimeout, func(ctx context.Context, w io.Writer) error { return x.inspect(ctx, n, w) }),
@@ -225,7 +235,11 @@ func (x *export) node(ctx context.Context, n Node) error {
 			return x.engine.ContainerLogs(ctx, n.Name, w)
 		}),
 	}
-	for dir, from := range nodeFiles {
+	files, commands := nodeFiles, nodeCommands
+	if n.Role == plan.RoleLoadBalancer {
+		files, commands = loadBalancerFiles, loadBalancerCommands
+	}
+	for dir, from := range files {
 		errs = append(errs, x.copy(ctx, n.Name+"/"+dir, n.Name, from))
 	}
 	if n.State != engine.StateRunning {
@@ -233,12 +247,12 @@ func (x *export) node(ctx context.Context, n Node) error {
 		return errors.Join(errs...)
 	}
 	hangs := false
-	for _, name := range slices.Sorted(maps.Keys(nodeCommands)) {
+	for _, name := range slices.Sorted(maps.Keys(commands)) {
 		errs = append(errs, x.write(ctx, n.Name+"/"+name, commandTimeout, func(ctx context.Context, w io.Writer) error {
 			if hangs {
 				return errHangs
 			}
-			err := node.New(x.engine, n.Name).Stream(ctx, w, "sh", "-c", nodeCommands[name])
+			err := node.New(x.engine, n.Name).Stream(ctx, w, "sh", "-c", commands[name])
 			hangs = errors.Is(err, context.DeadlineExceeded)
 			return err
 		}))

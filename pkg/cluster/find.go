@@ -78,12 +78,14 @@ func (c *Cluster) add(n engine.Container) {
 	if c.Created.IsZero() || n.Created.Before(c.Created) {
 		c.Created = n.Created
 	}
-	if i := slices.IndexFunc(n.Ports, isAPI); role == plan.RoleControlPlane && i >= 0 {
+	// Of several control planes none publishes the API; the load balancer, which
+	// comes later in the order of names, does.
+	if i := slices.IndexFunc(n.Ports, isAPI); (role == plan.RoleControlPlane || role == plan.RoleLoadBalancer) && i >= 0 {
 		c.APIServer = netip.AddrPortFrom(n.Ports[i].HostIP, n.Ports[i].HostPort).String()
 	}
 }
 
-// isAPI recognises the API among the ports that a control plane publishes.
+// isAPI recognises the API among the ports that a container publishes.
 func isAPI(p engine.PortMapping) bool { return p.ContainerPort == plan.APIPort && p.Protocol == "tcp" }
 
 func (c *Cluster) status() string {

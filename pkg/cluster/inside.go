@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rootless-kubernetes/rk/pkg/engine"
 	"github.com/rootless-kubernetes/rk/pkg/group"
@@ -117,6 +118,9 @@ func NodeLogs(ctx context.Context, eng engine.Engine, nodes []Node, o LogOptions
 }
 
 func nodeLogs(ctx context.Context, eng engine.Engine, n Node, o LogOptions, w io.Writer) error {
+	if n.Role == plan.RoleLoadBalancer { // no systemd runs there
+		return containerLogs(ctx, eng, n, o, w)
+	}
 	if n.State != engine.StateRunning {
 		tail := &lastOf{lines: o.Tail}
 		if err := eng.ContainerLogs(ctx, n.Name, &tail.text); err != nil {
@@ -143,6 +147,45 @@ func nodeLogs(ctx context.Context, eng engine.Engine, n Node, o LogOptions, w io
 		argv = append(argv, "--unit="+o.Unit)
 	}
 	return node.New(eng, n.Name).Stream(ctx, w, argv...)
+}
+
+// followInterval is the pause between two looks at what a container has
+// printed: the engine port has no way to be told.
+const followInterval = 500 * time.Millisecond
+
+// containerLogs writes what a container printed and, if it follows, goes on
+// until ctx ends or the container is removed. Units are systemd's: it has none.
+func containerLogs(ctx context.Context, eng engine.Engine, n Node, o LogOptions, w io.Writer) error {
+	if o.Unit != "" {
+		return nil
+	}
+	written := 0
+	for first := true; ; first = false {
+		printed := &lastOf{lines: -1}
+		if err := eng.ContainerLogs(ctx, n.Name, &printed.text); err != nil {
+			if !first && ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		text := printed.bytes()
+		news := text[min(written, len(text)):]
+		if first {
+			news = (&lastOf{text: printed.text, lines: o.Tail}).bytes()
+		}
+		written = len(text)
+		if _, err := w.Write(news); err != nil {
+			return err
+		}
+		if !o.Follow {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(followInterval):
+		}
+	}
 }
 
 // lastOf keeps the last lines of a text.

@@ -75,7 +75,7 @@ func Describe(ctx context.Context, eng engine.Engine, c *Cluster) (*ClusterStatu
 	})
 	for i, n := range c.Nodes {
 		s.Nodes[i].Node = n
-		if n.State != engine.StateRunning {
+		if n.State != engine.StateRunning || n.Role == plan.RoleLoadBalancer {
 			continue
 		}
 		g.Go(func() error {

@@ -43,12 +43,23 @@ var limits = map[string]map[string]any{
 	"kubeadmPatches[].json6902[].op":   {"enum": []any{"add", "remove", "replace", "move", "copy", "test"}},
 	"kubeadmPatches[].json6902[].path": {"pattern": "^/"},
 	"kubeadmPatches[].json6902[].from": {"pattern": "^/"},
+	"files[].path":                     {"pattern": "^/"},
+	"files[].mode":                     {"pattern": "^[0-7]*$"},
+	"files[].owner":                    {"pattern": "^([0-9]+(:[0-9]+)?)?$"},
+	"files[].roles[]":                  {"enum": []any{RoleControlPlane, RoleWorker}},
+	"manifests[].url":                  {"pattern": "^(https?://.*)?$"},
+	"manifests[].sha256":               {"pattern": "^([0-9a-fA-F]{64})?$"},
+	"kustomizations[]":                 {"minLength": 1},
+	"hosts[].names":                    {"minItems": 1},
+	"nodes[].hosts[].names":            {"minItems": 1},
+	"env":                              {"propertyNames": map[string]any{"pattern": envRe.String()}},
+	"nodes[].env":                      {"propertyNames": map[string]any{"pattern": envRe.String()}},
 }
 
 // required fields, by the place of the mapping.
 var required = map[string][]string{
 	"": {"apiVersion", "kind"}, "nodes[]": {"role"}, "nodes[].taints[]": {"key", "effect"}, "nodes[].mounts[]": {"hostPath", "containerPath"},
-	"registries.hosts[]": {"host"}, "nodes[].ports[]": {"containerPort"}, "kubeadmPatches[]": {"kind"}, "kubeadmPatches[].json6902[]": {"op", "path"},
+	"registries.hosts[]": {"host"}, "nodes[].ports[]": {"containerPort"}, "files[]": {"path"}, "hosts[]": {"ip", "names"}, "nodes[].hosts[]": {"ip", "names"}, "kubeadmPatches[]": {"kind"}, "kubeadmPatches[].json6902[]": {"op", "path"},
 }
 
 // oneOfTwo are mappings that have one of two fields.
@@ -205,12 +216,14 @@ func validate(t *testing.T, s *jsonschema.Schema, file string) (known bool, err 
 
 // beyondSchema are what errors say that a schema cannot find: what depends on
 // several fields, on Kubernetes' own rules, or on the text of the file.
-var beyondSchema = regexp.MustCompile(`overlaps|has room for|is not a subnet|must be a /|has bits set|cannot be used|is IPv6|is IPv4|must be one subnet|must be two subnets|` +
-	`of one address family|another address family|in the form of IPv6|is not an IP address|is not a plain IPv4|multicast|no node has the role|control planes, but|there are two taints|` +
+var beyondSchema = regexp.MustCompile(`must have one of path|is only for a url|is a link in the node|begins empty when|rk's own|is a folder of the node|absolute path of a file|` +
+	`overlaps|has room for|is not a subnet|must be a /|has bits set|cannot be used|is IPv6|is IPv4|must be one subnet|must be two subnets|` +
+	`of one address family|another address family|in the form of IPv6|is not an IP address|is not a plain IPv4|multicast|no node has the role|control planes; etcd|there are two taints|` +
 	`is not a valid (label|taint)|is set by the node itself|cannot be given together|is not an image reference|is a URL|is a file;|addresses for \d+ nodes|have an address in|` +
 	`is not a domain name|is needed by the node|is mounted twice|is published by|can be published for one node|is there twice|merge keys|more than one document|is not YAML|` +
 	`must have one of|is no field that a patch changes|is not a version of|belongs to move and copy|cannot be turned off|more than \d+ values|is not an API|write true or false|` +
-	`put it in quotes|are too many|is not a full version|must be a string, not the|remove the type|is not a JSON pointer; move|not a number that JSON|is too large a number|is UTF-16|byte order mark|the file is empty`)
+	`put it in quotes|are too many|is not a full version|must be a string, not the|remove the type|is not a JSON pointer; move|not a number that JSON|is too large a number|is UTF-16|is how systemd|has a control character|is each node and pod itself|of a proxy|is not a name, domain|is not a path; write a file of PEM|` +
+	`is too little|is not a number of CPUs|is not an amount|is a number of bytes|are given beside it|byte order mark|the file is empty`)
 
 // The schema accepts what Load accepts, and refuses what Load refuses for its
 // structure: fields, types, values of a list.

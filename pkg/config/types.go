@@ -50,6 +50,22 @@ type Cluster struct {
 	// if cpu, memory and pids are delegated to the user, else none),
 	// "delegated" or "none" (resource limits are not enforced).
 	Cgroups string `json:"cgroups,omitempty"`
+	// Files are put into nodes before they start.
+	Files []File `json:"files,omitempty"`
+	// Manifests are Kubernetes objects that are applied after the add-ons.
+	Manifests []Manifest `json:"manifests,omitempty"`
+	// Kustomizations are folders with a kustomization.yaml, whose objects are
+	// applied together with those of Manifests. Relative ones are relative to
+	// the current directory of rk.
+	Kustomizations []string `json:"kustomizations,omitempty"`
+	// Env are environment variables of every node: of its container and of
+	// everything that its systemd starts, containerd and the kubelet included.
+	// Pods do not get them.
+	Env map[string]string `json:"env,omitempty"`
+	// Hosts are names and their addresses, for nodes and pods.
+	Hosts []HostEntry `json:"hosts,omitempty"`
+	// Proxy is what nodes reach other hosts through.
+	Proxy Proxy `json:"proxy,omitzero"`
 }
 
 // Node configures one node, or Count alike.
@@ -73,6 +89,12 @@ type Node struct {
 	Ports []Port `json:"ports,omitempty"`
 	// KubeadmPatches of these nodes alone, applied after those of the cluster.
 	KubeadmPatches []KubeadmPatch `json:"kubeadmPatches,omitempty"`
+	// Resources that each of these nodes has; default: those of the host.
+	Resources Resources `json:"resources,omitzero"`
+	// Env are environment variables of these nodes, over those of the cluster.
+	Env map[string]string `json:"env,omitempty"`
+	// Hosts are names and their addresses for these nodes alone, not for pods.
+	Hosts []HostEntry `json:"hosts,omitempty"`
 }
 
 // Mount is a file or folder of the host in a node.

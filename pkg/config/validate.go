@@ -35,6 +35,9 @@ func Validate(c Cluster) error {
 	errs.registries(c.Registries)
 	errs.gates(c)
 	errs.patches(c)
+	errs.files(c.Files)
+	errs.manifests(c)
+	errs.options(c)
 	errs.oneOf("cgroups", c.Cgroups, "auto", "delegated", "none")
 	return errs.orNil()
 }
@@ -131,20 +134,30 @@ func (e *Errors) nodes(nodes []Node) {
 	switch {
 	case controlPlanes < 1 && known: // else the one that is missing may be misspelt
 		e.add("nodes", "no node has the role %s, and a cluster needs one; add \"- role: %s\"", RoleControlPlane, RoleControlPlane)
-	case controlPlanes > 1:
-		e.add("nodes", "there are %d control planes, but this version of rk makes clusters with one; make the others workers", controlPlanes)
+	case controlPlanes > maxControlPlanes:
+		e.add("nodes", "there are %d control planes; etcd is made for at most %d members; make the others workers", controlPlanes, maxControlPlanes)
 	}
 }
 
-// countNodes is how many nodes there are; 0 if a count is impossible, so that
-// nothing is said about their sum.
+// maxControlPlanes is the largest number of members that etcd recommends (its
+// FAQ, "What is maximum cluster size?").
+const maxControlPlanes = 7
+
+// countNodes is how many nodes there are, the load balancer of several control
+// planes included; 0 if a count is impossible, so that nothing is said about their sum.
 func countNodes(nodes []Node) int {
-	sum := 0
+	sum, controlPlanes := 0, 0
 	for _, n := range nodes {
 		if n.Count < 1 || n.Count > maxNodes {
 			return 0
 		}
 		sum += n.Count
+		if n.Role == RoleControlPlane {
+			controlPlanes += n.Count
+		}
+	}
+	if controlPlanes > 1 {
+		sum++
 	}
 	return sum
 }

@@ -192,10 +192,25 @@ type ContainerSpec struct {
 	// DNSSearch are the search domains in /etc/resolv.conf: nil is the
 	// engine's default, an empty list none.
 	DNSSearch []string `json:"dnsSearch,omitzero"`
+	// Hosts are further lines of /etc/hosts, which the engine writes at each start.
+	Hosts []Host `json:"hosts,omitempty"`
+
+	// NanoCPUs is the CPU time that the container may use, in billionths of a
+	// CPU; 0 is no limit. It needs the cgroup controller cpu.
+	NanoCPUs int64 `json:"nanoCPUs,omitempty"`
+	// Memory is what the container may use, in bytes, with no swap beside it; 0
+	// is no limit. It needs the cgroup controller memory.
+	Memory int64 `json:"memory,omitempty"`
 
 	StopSignal string `json:"stopSignal,omitempty"`
 	// RestartPolicy is "", "no", "on-failure" or "unless-stopped".
 	RestartPolicy string `json:"restartPolicy,omitempty"`
+}
+
+// Host is the address of names, a line of /etc/hosts.
+type Host struct {
+	IP    netip.Addr `json:"ip"`
+	Names []string   `json:"names"`
 }
 
 // BindMount mounts a host path.

@@ -176,6 +176,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 var fakeKinds = map[string][2]string{
 	"nodes": {"Node", "v1"}, "pods": {"Pod", "v1"}, "deployments": {"Deployment", "apps/v1"}, "daemonsets": {"DaemonSet", "apps/v1"},
+	"statefulsets": {"StatefulSet", "apps/v1"}, "jobs": {"Job", "batch/v1"},
 }
 
 func (f *fakeAPI) answer(r *http.Request) (int, string) {

@@ -30,11 +30,11 @@ type Condition interface {
 	check(v *view) error
 }
 
-// WaitError says which conditions were not met when the time was up, and why.
-// It is the context's error too.
+// WaitError says which conditions were not met when the time was up, and why;
+// then it is the context's error too. Or it names the one that cannot be met any more.
 type WaitError struct {
 	Unmet []Unmet
-	err   error
+	err   error // of the context, or the cause
 }
 
 // Unmet is a condition with the last reason why it was not met.
@@ -63,8 +63,8 @@ func (e *WaitError) Unwrap() []error {
 // Wait returns as soon as all conditions are met at the same time. It lists
 // and watches what they look at; a connection that breaks, or an API that
 // does not serve yet, is tried again. Whenever the reasons for waiting change,
-// report gets them in one line; it may be nil. When ctx ends first, the error
-// is a *WaitError.
+// report gets them in one line; it may be nil. When ctx ends first, or a
+// condition cannot be met any more, the error is a *WaitError.
 func (c *Client) Wait(ctx context.Context, report func(string), conds ...Condition) error {
 	ctx, cancel := context.WithCancel(ctx)
 	followers, wctx := group.WithContext(ctx)
@@ -94,6 +94,9 @@ func (c *Client) wait(ctx context.Context, followers *group.Group, report func(s
 		unmet := v.unmet(conds)
 		if len(unmet) == 0 {
 			return nil
+		}
+		if i := slices.IndexFunc(unmet, func(u Unmet) bool { return errors.As(u.Cause, new(*permanentError)) }); i >= 0 {
+			return &WaitError{Unmet: unmet[i : i+1], err: unmet[i].Cause}
 		}
 		if line := summary(unmet); report != nil && line != reported {
 			report(line)
@@ -134,6 +137,9 @@ var lists = map[string]func() runtime.Object{
 	kindPod:        newPodList,
 	kindDeployment: newDeploymentList,
 	kindDaemonSet:  newDaemonSetList,
+
+	kindStatefulSet: newStatefulSetList,
+	kindJob:         newJobList,
 }
 
 // view is what is known of the sources.

@@ -96,11 +96,12 @@ func (n *Node) ReadFile(ctx context.Context, name string) ([]byte, error) {
 	return data, nil
 }
 
-// File is a file to put into a node, owned by root.
+// File is a file to put into a node.
 type File struct {
-	Path string // absolute
-	Mode uint32 // permission bits
-	Data []byte
+	Path     string // absolute
+	Mode     uint32 // permission bits
+	Data     []byte
+	UID, GID int // of the owner in the node; 0 is root
 }
 
 // WriteFiles puts files with their missing parent directories (mode 0755)
@@ -131,6 +132,7 @@ func archiveOf(files []File, modTime time.Time) ([]byte, error) {
 		}
 		h := &tar.Header{
 			Typeflag: tar.TypeReg, Name: f.Path[1:], Mode: int64(f.Mode & 0o777), Size: int64(len(f.Data)), ModTime: modTime,
+			Uid: f.UID, Gid: f.GID,
 		}
 		if err := w.WriteHeader(h); err != nil {
 			return nil, err
@@ -146,7 +148,7 @@ func archiveOf(files []File, modTime time.Time) ([]byte, error) {
 }
 
 // systemDirs exist in every node image and keep the mode that they have there.
-var systemDirs = map[string]bool{"/etc": true, "/var": true, "/usr": true, "/run": true, "/opt": true, "/var/lib": true}
+var systemDirs = map[string]bool{"/etc": true, "/var": true, "/usr": true, "/run": true, "/opt": true, "/var/lib": true, "/root": true}
 
 func addDirs(w *tar.Writer, done map[string]bool, dir string, modTime time.Time) error {
 	if done[dir] {

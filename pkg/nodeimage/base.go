@@ -15,6 +15,7 @@ import (
 	"os/user"
 	"path"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,6 +31,9 @@ const baseFile = "layer.tar"
 // one that the machine's apt, or mmdebstrap itself, is set up with.
 func bootstrap(ctx context.Context, r *recipe, suite, arch, dir string, progress func(string)) error {
 	if err := checkHost(); err != nil {
+		return err
+	}
+	if err := checkForeign(arch, runtime.GOARCH, binfmtDir); err != nil {
 		return err
 	}
 	raw := filepath.Join(dir, "raw.tar")
@@ -198,6 +202,28 @@ func checkHost() error {
 		}
 	}
 	return nil
+}
+
+// binfmtDir is where the kernel lists the interpreters of foreign programs
+// (binfmt_misc, Documentation/admin-guide/binfmt-misc.rst).
+const binfmtDir = "/proc/sys/fs/binfmt_misc"
+
+// emulators are those interpreters as QEMU registers them, by GOARCH.
+var emulators = map[string]string{"amd64": "qemu-x86_64", "arm64": "qemu-aarch64"}
+
+// checkForeign finds out whether programs of an architecture run on this
+// machine: Debian's packages run some when they are installed.
+func checkForeign(arch, machine, binfmt string) error {
+	if arch == machine {
+		return nil
+	}
+	data, err := os.ReadFile(filepath.Join(binfmt, emulators[arch]))
+	if err == nil && strings.HasPrefix(string(data), "enabled") {
+		return nil
+	}
+	return problem.BuildToolMissing.
+		Withf("Install it: sudo apt-get install qemu-user-static. Or build on a machine of that kind.").
+		Wrapf("the Debian base for %s needs an emulator on this %s machine, and %s is not registered in %s", arch, machine, emulators[arch], binfmt)
 }
 
 // hasRange tells whether a file in the format of subuid(5) gives a range to

@@ -4,7 +4,9 @@ package nodeimage
 
 import (
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -98,5 +100,24 @@ func TestLineWriter(t *testing.T) {
 	}
 	if n := strings.Count(w.tail(), "\n"); n > 12 {
 		t.Errorf("the tail has %d lines", n)
+	}
+}
+
+func TestCheckForeign(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := checkForeign("amd64", "amd64", dir); err != nil {
+		t.Errorf("the machine's own architecture: %v", err)
+	}
+	if err := checkForeign("arm64", "amd64", dir); !errors.Is(err, problem.BuildToolMissing) || !strings.Contains(err.Error(), "qemu-aarch64 is not registered") {
+		t.Errorf("without an emulator: %v", err)
+	}
+	for content, works := range map[string]bool{"enabled\ninterpreter /usr/bin/qemu-aarch64-static\n": true, "disabled\n": false} {
+		if err := os.WriteFile(filepath.Join(dir, "qemu-aarch64"), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := checkForeign("arm64", "amd64", dir); (err == nil) != works {
+			t.Errorf("%q: %v", content, err)
+		}
 	}
 }

@@ -3,6 +3,7 @@
 package nodeimage
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -162,7 +163,7 @@ func (s *store) image(ns *bucket, snapshotter string, img storedImage) error {
 		b.labels(map[string]string{"io.cri-containerd.image": "managed", "io.cri-containerd.pinned": "pinned"})
 		target := b.sub("target").values
 		target["digest"] = []byte(img.manifest.Hash.String())
-		target["mediatype"] = []byte(types.OCIManifestSchema1)
+		target["mediatype"] = []byte(cmp.Or(img.manifest.mediaType, string(types.OCIManifestSchema1)))
 		target["size"] = varint(int64(len(img.manifest.Data)))
 	}
 	// The labels keep the garbage collector off what is referred to.

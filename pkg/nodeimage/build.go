@@ -3,14 +3,17 @@
 package nodeimage
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,6 +44,9 @@ func Ref(kubernetesVersion string) string { return "localhost/rk-node:" + kubern
 type Options struct {
 	KubernetesVersion string        // "v1.36.3", "1.36"; "" for the default
 	Source            part.Source   // of the programs
+	Arch              string        // GOARCH of the nodes; "" for this machine's. Source gives programs for it
+	Add               []AddedImage  // images beside those of a cluster
+	Ref               string        // name of the image, see CustomRef; "" for Ref unless images are added
 	Output            string        // file to write; "" for one in the cache
 	CacheDir          string        // see DefaultCache
 	Reporter          step.Reporter // may be nil
@@ -55,13 +61,23 @@ type Result struct {
 	Layers []Layer `json:"layers"` // bottom up
 
 	KubernetesVersion string            `json:"kubernetesVersion"`
-	Images            map[string]string `json:"images"` // short name -> reference in the node
+	Arch              string            `json:"arch"`
+	Parts             []Part            `json:"parts"`
+	Images            map[string]string `json:"images"`          // short name -> reference in the node
+	Added             []string          `json:"added,omitempty"` // references of the images that were added
+}
+
+// Part is a part that was put into a node image.
+type Part struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	From    string `json:"from"` // "module", "release" or "dir"
 }
 
 // Layer is a layer of a node image. All layers are reproducible: the same
 // inputs give the same digest. The first one's inputs are Debian's packages.
 type Layer struct {
-	Name   string `json:"name"` // "debian", "programs", "rootfs" or "store"
+	Name   string `json:"name"` // "debian", "programs", "rootfs", "store" or "added"
 	Digest string `json:"digest"`
 	Size   int64  `json:"size"`   // in bytes
 	Cached bool   `json:"cached"` // nothing had to be done
@@ -87,15 +103,19 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 	return b.build(ctx)
 }
 
-func (b *builder) build(ctx context.Context) (*Result, error) {
+func (b *builder) build(ctx context.Context) (res *Result, err error) {
+	defer func() {
+		if b.scratch != "" {
+			err = errors.Join(err, os.RemoveAll(b.scratch))
+		}
+	}()
 	if err := b.gather(ctx); err != nil {
 		return nil, err
 	}
 	if err := b.layers(ctx); err != nil {
 		return nil, err
 	}
-	res, err := b.finish()
-	if err != nil {
+	if res, err = b.finish(); err != nil {
 		return nil, err
 	}
 	return res, b.cache.prune(time.Now())
@@ -120,7 +140,11 @@ type builder struct {
 	programs stageLayer
 	store    stageLayer
 	rootfs   stageLayer
+	added    stageLayer
 	images   map[string]string
+
+	addedNames []string
+	scratch    string // folder of the unpacked layers of added images, "" for none yet
 }
 
 // stageLayer is the layer that a stage made.
@@ -133,7 +157,7 @@ type stageLayer struct {
 func madeBy(stage string) string { return "rk build node-image: " + stage }
 
 func newBuilder(o Options) (*builder, error) {
-	b := &builder{Options: o, report: reporter{o.Reporter}, cache: cache{o.CacheDir}, arch: runtime.GOARCH, bootstrap: bootstrap}
+	b := &builder{Options: o, report: reporter{o.Reporter}, cache: cache{o.CacheDir}, arch: cmp.Or(o.Arch, runtime.GOARCH), bootstrap: bootstrap}
 	var err error
 	if b.versions, err = part.Load(); err != nil {
 		return nil, err
@@ -188,6 +212,8 @@ func (b *builder) layers(ctx context.Context) error {
 	if b.images, err = b.references(src); err != nil {
 		return err
 	}
+	cluster := sync.OnceValues(func() (*store, error) { return b.clusterStore(src) })
+	stored := []any{storeFormat, b.recipe.Epoch, b.specs, b.images, sums, b.base.Hash, b.arch}
 	g, _ := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return b.treeStage(&b.programs, "programs", "Layer of programs",
@@ -196,9 +222,17 @@ func (b *builder) layers(ctx context.Context) error {
 	})
 	g.Go(func() error {
 		return b.treeStage(&b.store, "store", "Images of the cluster",
-			func() (*tree, error) { return b.storeTree(src) },
-			storeFormat, b.recipe.Epoch, b.specs, b.images, sums, b.base.Hash, b.arch)
+			func() (*tree, error) {
+				s, err := cluster()
+				if err != nil {
+					return nil, err
+				}
+				return s.files()
+			}, stored...)
 	})
+	if len(b.Add) > 0 {
+		g.Go(func() error { return b.addedStage(ctx, cluster, stored...) })
+	}
 	g.Go(func() error {
 		t, err := b.recipe.overlay(nodeimagedata.Rootfs, map[string]any{"Images": b.images})
 		if err != nil {
@@ -307,29 +341,45 @@ func (b *builder) finish() (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	config := nodeConfig(b.release.Version, string(labels))
 	stages := []stageLayer{b.base, b.programs, b.rootfs, b.store}
+	ref := Ref(b.release.Version)
+	if len(b.Add) > 0 || b.Ref != "" {
+		if ref, err = CustomRef(b.Ref, b.release.Version); err != nil {
+			return nil, err
+		}
+	}
+	if len(b.Add) > 0 {
+		stages = append(stages, b.added)
+		if labels, err = json.Marshal(b.addedNames); err != nil {
+			return nil, err
+		}
+		config.Labels[LabelAdded] = string(labels)
+	}
 	var layers []layer
 	for _, s := range stages {
 		layers = append(layers, s.layer)
 	}
-	img, err := assemble(b.arch, b.recipe.Epoch, nodeConfig(b.release.Version, string(labels)), layers)
+	img, err := assemble(b.arch, b.recipe.Epoch, config, layers)
 	if err != nil {
 		return nil, err
 	}
-	ref := Ref(b.release.Version)
 	a, err := newArchive(img, ref, layers, b.recipe.Epoch)
 	if err != nil {
 		return nil, err
 	}
 	res := &Result{
 		Path: b.Output, Ref: ref, Digest: a.manifest.Hash.String(),
-		KubernetesVersion: b.release.Version, Images: b.images,
+		KubernetesVersion: b.release.Version, Arch: b.arch, Images: b.images, Added: b.addedNames,
 	}
 	if res.Path == "" {
-		res.Path = filepath.Join(b.CacheDir, "rk-node-"+b.release.Version+"-"+b.arch+".tar")
+		res.Path = filepath.Join(b.CacheDir, fileName(ref)+"-"+b.arch+".tar")
 	}
 	for _, s := range stages {
 		res.Layers = append(res.Layers, Layer{s.name, s.Hash.String(), s.Length, s.cached})
+	}
+	for _, built := range b.built {
+		res.Parts = append(res.Parts, Part{built.Part.Name, built.Part.Version, built.From})
 	}
 	if res.Size, err = a.size(); err != nil {
 		return nil, err
@@ -338,6 +388,12 @@ func (b *builder) finish() (*Result, error) {
 	err = a.save(res.Path)
 	done(err)
 	return res, err
+}
+
+// fileName is a name for the file of an image: "rk-node-v1.36.3" for
+// "localhost/rk-node:v1.36.3".
+func fileName(ref string) string {
+	return strings.NewReplacer("/", "-", ":", "-").Replace(strings.TrimPrefix(ref, "localhost/"))
 }
 
 // nodeConfig is how a node container runs.

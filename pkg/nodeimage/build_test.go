@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/rootless-kubernetes/rk/pkg/imagearchive"
 	"github.com/rootless-kubernetes/rk/pkg/nodeimage/part"
 	"github.com/rootless-kubernetes/rk/pkg/problem"
 	"github.com/rootless-kubernetes/rk/pkg/step"
@@ -117,6 +118,30 @@ func TestBuild(t *testing.T) {
 	elsewhere := mustBuild(t, o)
 	if elsewhere.Digest != first.Digest || elsewhere.Path != o.Output {
 		t.Errorf("with an empty cache: digest %s at %s, want %s at %s", elsewhere.Digest, elsewhere.Path, first.Digest, o.Output)
+	}
+}
+
+// An image for another architecture says so, and shares nothing that depends on it.
+func TestBuildForAnotherArchitecture(t *testing.T) {
+	t.Parallel()
+	o := Options{Source: programs{dir: t.TempDir()}, CacheDir: t.TempDir(), Arch: "amd64"}
+	amd := mustBuild(t, o)
+	o.Arch = "arm64"
+	arm := mustBuild(t, o)
+	if arm.Arch != "arm64" || arm.Path == amd.Path || arm.Digest == amd.Digest || arm.Ref != amd.Ref {
+		t.Errorf("unexpected result %+v", arm)
+	}
+	for path, arch := range map[string]string{amd.Path: "amd64", arm.Path: "arm64"} {
+		archive, err := imagearchive.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if images, err := archive.Images(arch); err != nil || len(images) != 1 {
+			t.Errorf("%s: %v, %v", path, images, err)
+		}
+		if err := archive.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

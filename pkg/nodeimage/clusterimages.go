@@ -9,9 +9,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// storeTree makes the images of a cluster and returns them as containerd
-// keeps them.
-func (b *builder) storeTree(src sources) (*tree, error) {
+// clusterStore makes the images of a cluster.
+func (b *builder) clusterStore(src sources) (*store, error) {
 	s := &store{epoch: b.recipe.Epoch}
 	bases := map[string]stacked{}
 	for _, base := range []bool{true, false} { // bases first
@@ -39,7 +38,7 @@ func (b *builder) storeTree(src sources) (*tree, error) {
 			}
 		}
 	}
-	return s.files()
+	return s, nil
 }
 
 // stacked is a stack of layers and the ID of its uppermost snapshot.

@@ -67,18 +67,7 @@ func (d *debian) read(name string) ([]byte, error) {
 	return io.ReadAll(r)
 }
 
-func (d *debian) opener(l located) opener {
-	return func() (io.ReadCloser, error) {
-		f, err := os.Open(d.path)
-		if err != nil {
-			return nil, err
-		}
-		return struct {
-			io.Reader
-			io.Closer
-		}{io.NewSectionReader(f, l.offset, l.header.Size), f}, nil
-	}
-}
+func (d *debian) opener(l located) opener { return section(d.path, l.offset, l.header.Size) }
 
 // resolve follows links and returns each path on the way to a file or folder
 // that is no link, that one last.

@@ -95,6 +95,8 @@ func (c *countingHash) layer() layer {
 type blob struct {
 	Hash v1.Hash
 	Data []byte
+
+	mediaType string // of a manifest; "" is OCI's
 }
 
 func newBlob(data []byte) (blob, error) {

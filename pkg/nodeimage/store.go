@@ -48,13 +48,16 @@ func (s *store) addLayer(parent int, files *tree) (int, layer, error) {
 	if parent > 0 {
 		chain = chainID(s.snapshots[parent-1].chainID, chain)
 	}
-	for i, existing := range s.snapshots {
-		if existing.chainID == chain {
-			return i + 1, l, nil
-		}
+	if id := s.find(chain); id > 0 {
+		return id, l, nil
 	}
 	s.snapshots = append(s.snapshots, snapshot{chain, parent, files})
 	return len(s.snapshots), l, nil
+}
+
+// find returns the ID of the snapshot of a stack of layers, 0 for none.
+func (s *store) find(chainID string) int {
+	return 1 + slices.IndexFunc(s.snapshots, func(existing snapshot) bool { return existing.chainID == chainID })
 }
 
 // chainID identifies a stack of layers, see the OCI image specification,

@@ -16,8 +16,9 @@ import (
 
 // entry is a file, directory or link of a tree.
 type entry struct {
-	header  tar.Header // Name is clean and absolute
-	content opener     // of a regular file
+	header   tar.Header // Name is clean and absolute
+	content  opener     // of a regular file
+	keepTime bool       // of the header; else all entries get the same
 }
 
 // opener opens the content of a file. It may be called more than once.
@@ -83,7 +84,17 @@ func (t *tree) merge(prefix string, other *tree) {
 			h.Linkname = path.Join(prefix, h.Linkname)
 		}
 		t.add(h, e.content)
+		if e.keepTime {
+			t.keepTime(h.Name)
+		}
 	}
+}
+
+// keepTime leaves an entry the time that its header says.
+func (t *tree) keepTime(name string) {
+	e := t.entries[name]
+	e.keepTime = true
+	t.entries[name] = e
 }
 
 // paths returns the path of each entry, parents first.
@@ -92,10 +103,13 @@ func (t *tree) paths() []string {
 	for p := range t.entries {
 		out = append(out, p)
 	}
-	slices.SortFunc(out, func(a, b string) int { // "/a/b" before "/a.b"
-		return strings.Compare(strings.ReplaceAll(a, "/", "\x00"), strings.ReplaceAll(b, "/", "\x00"))
-	})
+	slices.SortFunc(out, comparePaths)
 	return out
+}
+
+// comparePaths puts "/a/b" before "/a.b".
+func comparePaths(a, b string) int {
+	return strings.Compare(strings.ReplaceAll(a, "/", "\x00"), strings.ReplaceAll(b, "/", "\x00"))
 }
 
 // diskUsage returns what the tree takes on a file system with blocks of 4 KiB,
@@ -114,12 +128,17 @@ func (t *tree) diskUsage() int64 {
 	return n
 }
 
-// write writes the tree as a tar archive, every entry with the given time.
+// write writes the tree as a tar archive, every entry with the given time
+// unless it keeps its own.
 func (t *tree) write(w io.Writer, epoch time.Time) error {
 	tw := tar.NewWriter(w)
 	for _, p := range t.paths() {
 		e := t.entries[p]
-		h := normal(e.header, epoch)
+		at := epoch
+		if e.keepTime {
+			at = e.header.ModTime
+		}
+		h := normal(e.header, at)
 		if err := tw.WriteHeader(&h); err != nil {
 			return fmt.Errorf("%s: %w", p, err)
 		}

@@ -90,6 +90,11 @@ func places(c config.Cluster) []place {
 func (m *maker) placeNodes() error {
 	list := places(m.config)
 	workers := slices.ContainsFunc(list, func(p place) bool { return m.config.Nodes[p.group].Role == RoleWorker })
+	if len(list) > 1 && m.config.Nodes[list[1].group].Role == RoleControlPlane {
+		if err := m.placeLoadBalancer(); err != nil {
+			return err
+		}
+	}
 	for i, p := range list {
 		group := m.config.Nodes[p.group]
 		n := Node{Name: p.name, Role: group.Role, Labels: maps.Clone(group.Labels), Container: engine.ContainerSpec{Image: group.Image}}
@@ -104,19 +109,41 @@ func (m *maker) placeNodes() error {
 		}
 		m.nodes, m.groups = append(m.nodes, n), append(m.groups, p.group)
 	}
-	m.endpoint = netip.AddrPortFrom(m.nodes[0].IP, APIPort)
+	endpoint := m.nodes[0].IP
+	if m.balancer != nil {
+		endpoint = m.balancer.ips(m.pods[0].Addr().Is6())[0]
+	}
+	m.endpoint = netip.AddrPortFrom(endpoint, APIPort)
+	return nil
+}
+
+// placeLoadBalancer gives the load balancer the first address; nodes have those after it.
+func (m *maker) placeLoadBalancer() error {
+	m.balancer = &LoadBalancer{Name: m.config.Name + "-" + RoleLoadBalancer}
+	return m.containerAddresses(0, &m.balancer.Container)
+}
+
+// containerAddresses gives the i-th container its addresses in the network.
+func (m *maker) containerAddresses(i int, c *engine.ContainerSpec) (err error) {
+	if c.IP, err = nth(m.facts.Subnet.Masked(), i+2); err != nil { // .1 is the engine's gateway
+		return problem.SubnetClash.Wrapf("the node subnet is too small: %w", err)
+	}
+	if m.ipv6() {
+		if c.IPv6, err = nth(m.facts.IPv6Subnet.Masked(), i+2); err != nil {
+			return problem.SubnetClash.Wrapf("the node subnet is too small: %w", err)
+		}
+	}
 	return nil
 }
 
 // address gives the i-th node its addresses.
-func (m *maker) address(i int, n *Node) (err error) {
-	if n.Container.IP, err = nth(m.facts.Subnet.Masked(), i+2); err != nil { // .1 is the engine's gateway
-		return problem.SubnetClash.Wrapf("the node subnet is too small: %w", err)
+func (m *maker) address(i int, n *Node) error {
+	at := i
+	if m.balancer != nil {
+		at++
 	}
-	if m.ipv6() {
-		if n.Container.IPv6, err = nth(m.facts.IPv6Subnet.Masked(), i+2); err != nil {
-			return problem.SubnetClash.Wrapf("the node subnet is too small: %w", err)
-		}
+	if err := m.containerAddresses(at, &n.Container); err != nil {
+		return err
 	}
 	for j, pods := range m.pods {
 		bits, ip := 24, n.Container.IP

@@ -23,6 +23,7 @@ func Check(c config.Cluster) (warnings []string, err error) {
 		IPv6Subnet: netip.MustParsePrefix("2001:db8::/64"),
 		APIPort:    APIPort,
 		HostPorts:  make([]uint16, len(HostPorts(c))),
+		Host:       HostFacts{IP: netip.MustParseAddr("192.0.2.1"), ProxyPorts: LoopbackProxies(c.Proxy)},
 		Image:      ImageFacts{Ref: c.Image, KubernetesVersion: c.KubernetesVersion, Images: map[string]string{}},
 	}
 	if c.KubernetesVersion == "" {

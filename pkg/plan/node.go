@@ -43,6 +43,7 @@ var everyNode = []nodeFile{
 	{cniConfig, templates.FS, "cni.conflist.tmpl", 0o644},
 	{kubeletConfig, templates.FS, "kubelet.yaml.tmpl", 0o644},
 	{kubeletDir + "/kubeadm-flags.env", templates.FS, "kubeadm-flags.env.tmpl", 0o644},
+	{kubeletDir + "/instance-config.yaml", templates.FS, "instance-config.yaml.tmpl", 0o644},
 }
 
 // Files that not every cluster has, or that are not rendered from templates alone.
@@ -115,6 +116,11 @@ func (m *maker) node(i int, n Node) (Node, error) {
 		}
 		n.Files = append(n.Files, File{Path: f.path, Mode: f.mode, Content: content})
 	}
+	options, err := m.optionFiles(i)
+	if err != nil {
+		return n, err
+	}
+	n.Files = append(n.Files, options...)
 	if m.containerd != "" {
 		n.Files = append(n.Files, File{Path: containerdConfig, Mode: 0o644, Content: m.containerd})
 	}
@@ -127,24 +133,30 @@ func (m *maker) node(i int, n Node) (Node, error) {
 		CA: pki.ClusterCA, CommonName: n.Name, Path: kubeletDir + "/pki/kubelet", Usages: []pki.Usage{pki.ServerAuth},
 		DNSNames: []string{n.Name}, IPs: addresses(n.IPs()...),
 	}}
-	n.Kubeconfigs = []pki.Kubeconfig{m.kubeconfig("kubelet", "system:node:"+n.Name, "system:nodes")}
+	n.Kubeconfigs = []pki.Kubeconfig{m.kubeconfig("kubelet", "system:node:"+n.Name, "system:nodes", m.endpoint)}
 	if n.Role == RoleControlPlane {
 		n.Certificates = append(n.Certificates, m.controlPlaneCertificates(n, m.kubeadm[0])...)
 		n.Kubeconfigs = append(n.Kubeconfigs,
-			m.kubeconfig("admin", "kubernetes-admin", "kubeadm:cluster-admins"),
-			m.kubeconfig("super-admin", "kubernetes-super-admin", "system:masters"),
-			m.kubeconfig("controller-manager", "system:kube-controller-manager", ""),
-			m.kubeconfig("scheduler", "system:kube-scheduler", ""),
+			m.kubeconfig("admin", "kubernetes-admin", "kubeadm:cluster-admins", m.endpoint),
+			m.kubeconfig("super-admin", "kubernetes-super-admin", "system:masters", m.endpoint),
+			// As kubeadm has it, these two use the API server beside them.
+			m.kubeconfig("controller-manager", "system:kube-controller-manager", "", netip.AddrPortFrom(n.IP, APIPort)),
+			m.kubeconfig("scheduler", "system:kube-scheduler", "", netip.AddrPortFrom(n.IP, APIPort)),
 		)
 	}
+	given, err := m.files(n)
+	if err != nil {
+		return n, err
+	}
+	n.Files = append(n.Files, given...)
 	n.Container = m.container(i, n)
 	return n, nil
 }
 
 // kubeconfig describes /etc/kubernetes/NAME.conf as kubeadm writes it.
-func (m *maker) kubeconfig(name, user, group string) pki.Kubeconfig {
+func (m *maker) kubeconfig(name, user, group string, server netip.AddrPort) pki.Kubeconfig {
 	k := pki.Kubeconfig{
-		Path: "/etc/kubernetes/" + name + ".conf", Cluster: m.config.Name, Server: "https://" + m.endpoint.String(),
+		Path: "/etc/kubernetes/" + name + ".conf", Cluster: m.config.Name, Server: "https://" + server.String(),
 		User: user, Context: user + "@" + m.config.Name, CommonName: user,
 	}
 	if group != "" {
@@ -153,11 +165,18 @@ func (m *maker) kubeconfig(name, user, group string) pki.Kubeconfig {
 	return k
 }
 
-// apiServerNames are the names and addresses in the API server's certificate.
-func (m *maker) apiServerNames(n Node) []string {
-	names := []string{n.Name, "localhost"}
-	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	for _, a := range slices.Concat(n.IPs(), []netip.Addr{loopback, m.apiServer.Addr()}) {
+// apiServerNames are the names and addresses in the certificate of every API server.
+func (m *maker) apiServerNames() []string {
+	var names []string
+	var ips []netip.Addr
+	for _, n := range m.controlPlanes() {
+		names, ips = append(names, n.Name), append(ips, n.IPs()...)
+	}
+	if m.balancer != nil {
+		names, ips = append(names, m.balancer.Name), append(ips, m.balancer.ips(m.pods[0].Addr().Is6())...)
+	}
+	names = append(names, "localhost")
+	for _, a := range append(ips, netip.AddrFrom4([4]byte{127, 0, 0, 1}), m.apiServer.Addr()) {
 		if s := a.String(); !slices.Contains(names, s) {
 			names = append(names, s)
 		}
@@ -176,7 +195,7 @@ func (m *maker) controlPlaneCertificates(n Node, k *kubeadm.Config) []pki.Certif
 	for _, p := range m.services {
 		api.IPs = append(api.IPs, addTo(p.Masked().Addr(), 1).String())
 	}
-	addNames(&api, m.apiServerNames(n))
+	addNames(&api, m.apiServerNames())
 	addNames(&api, k.CertSANs())
 	etcd := func(name string, usages []pki.Usage, more []string) pki.Certificate {
 		c := pki.Certificate{
@@ -242,15 +261,16 @@ func (m *maker) container(i int, n Node) engine.ContainerSpec {
 		Devices: []string{"/dev/fuse"},
 		Network: NetworkName(m.config.Name), IP: n.Container.IP, IPv6: n.Container.IPv6,
 		DNSSearch:  m.config.Networking.DNSSearch,
+		Hosts:      m.hostEntries(i),
+		Env:        m.config.EnvOf(m.groups[i]),
 		StopSignal: "SIGRTMIN+3",
 	}
+	m.limit(i, &spec)
 	if spec.Image == "" {
 		spec.Image = m.facts.Image.Ref
 	}
-	if n.Role == RoleControlPlane {
-		spec.Ports = []engine.PortMapping{{
-			HostIP: m.apiServer.Addr(), HostPort: m.apiServer.Port(), ContainerPort: APIPort, Protocol: "tcp",
-		}}
+	if n.Role == RoleControlPlane && m.balancer == nil {
+		spec.Ports = []engine.PortMapping{m.apiPort()}
 	}
 	spec.Ports = append(spec.Ports, m.ports[i]...)
 	for _, b := range m.config.Nodes[m.groups[i]].Mounts {

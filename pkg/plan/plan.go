@@ -119,10 +119,16 @@ func Make(c config.Cluster, f Facts) (*Plan, error) {
 	if err := m.settle(); err != nil {
 		return nil, err
 	}
+	if err := m.options(); err != nil {
+		return nil, err
+	}
 	p.Warnings = append(p.Warnings, m.warnings...)
 	if mode == CgroupNone {
 		p.Warnings = append(p.Warnings, "no usable cgroup controllers (cpu, memory and pids) are delegated to this user: "+
 			"resource limits of pods are not enforced (--cgroups=none)")
+	}
+	if n := len(m.controlPlanes()); n%2 == 0 {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("with %d control planes, no more may fail than with %d: etcd needs more than half of its members; an odd number is better", n, n-1))
 	}
 	if addr := m.apiServer.Addr(); !addr.IsLoopback() {
 		where := "the network of its address " + addr.String()
@@ -138,6 +144,13 @@ func Make(c config.Cluster, f Facts) (*Plan, error) {
 			return nil, fmt.Errorf("node %s: %w", n.Name, err)
 		}
 		p.Nodes = append(p.Nodes, node)
+	}
+	if err := m.checkFiles(); err != nil {
+		return nil, err
+	}
+	p.Objects = f.Objects
+	if p.LoadBalancer, err = m.loadBalancer(); err != nil {
+		return nil, err
 	}
 	if p.Addons, err = m.addons(); err != nil {
 		return nil, err
@@ -184,6 +197,7 @@ type maker struct {
 	dns       netip.Addr // the cluster DNS Service, the tenth address as kubeadm has it
 	apiServer netip.AddrPort
 	endpoint  netip.AddrPort // the API inside the cluster's network
+	balancer  *LoadBalancer  // what has that address; nil with one control plane
 	nodes     []Node         // name, role, addresses, labels and taints; no files yet
 	groups    []int          // of each node, its place in config.Nodes
 	ports     [][]engine.PortMapping
@@ -195,6 +209,8 @@ type maker struct {
 	kubelet                *kubeadm.Config   // of every node alike, for nodes that join later
 	containerd             string            // its configuration file; empty: that of the image
 	warnings               []string
+
+	proxy proxyVariables
 }
 
 // ipv6 says that nodes have IPv6 addresses.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +18,7 @@ import (
 
 	"github.com/rootless-kubernetes/rk/pkg/config"
 	"github.com/rootless-kubernetes/rk/pkg/engine"
+	"github.com/rootless-kubernetes/rk/pkg/pki"
 	"github.com/rootless-kubernetes/rk/pkg/problem"
 )
 
@@ -61,9 +63,10 @@ func TestGolden(t *testing.T) {
 		config config.Cluster
 		facts  Facts
 	}{
-		"one-node":           {testConfig(cp), testFacts()},
-		"three-nodes":        {testConfig(cp, config.Node{Role: RoleWorker, Count: 2}), testFacts("cpu", "memory", "pids")},
-		"nftables-small-mtu": {nft, small},
+		"one-node":               {testConfig(cp), testFacts()},
+		"three-nodes":            {testConfig(cp, config.Node{Role: RoleWorker, Count: 2}), testFacts("cpu", "memory", "pids")},
+		"nftables-small-mtu":     {nft, small},
+		"several-control-planes": {testConfig(config.Node{Role: RoleControlPlane, Count: 3}, config.Node{Role: RoleWorker}), testFacts()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -119,6 +122,61 @@ func checkYAML(t *testing.T, p *Plan) {
 			} else if len(v) > 0 && v["kind"] == nil {
 				t.Errorf("%s, document %d has no kind:\n%s", name, i, doc)
 			}
+		}
+	}
+}
+
+// TestSeveralControlPlanes: each is complete, knows all members of etcd, and is
+// reached through the load balancer, whose address no node has.
+func TestSeveralControlPlanes(t *testing.T) {
+	t.Parallel()
+	p, err := Make(testConfig(config.Node{Role: RoleWorker}, config.Node{Role: RoleControlPlane, Count: 3}), testFacts())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := p.LoadBalancer
+	if l == nil || l.Name != "demo-external-load-balancer" || l.Container.Labels[LabelRole] != RoleLoadBalancer {
+		t.Fatalf("load balancer: %+v", l)
+	}
+	if len(l.Container.Ports) != 1 || l.Container.Ports[0].HostPort != p.APIServer.Port() {
+		t.Errorf("it publishes %v", l.Container.Ports)
+	}
+	endpoint := "https://" + l.Container.IP.String() + ":6443"
+	for _, n := range p.Nodes {
+		if n.Container.IP == l.Container.IP || len(n.Container.Ports) > 0 {
+			t.Errorf("%s has %v and publishes %v", n.Name, n.Container.IP, n.Container.Ports)
+		}
+		for _, k := range n.Kubeconfigs {
+			want := endpoint
+			if strings.HasSuffix(k.Path, "/controller-manager.conf") || strings.HasSuffix(k.Path, "/scheduler.conf") {
+				want = "https://" + n.IP.String() + ":6443"
+			}
+			if k.Server != want {
+				t.Errorf("%s of %s asks %s", k.Path, n.Name, k.Server)
+			}
+		}
+		if n.Role != RoleControlPlane {
+			continue
+		}
+		server := "server " + n.Name + " " + n.IP.String() + ":6443\n"
+		if !strings.Contains(l.Files[0].Content, server) {
+			t.Errorf("the load balancer does not know %s", n.Name)
+		}
+		i := slices.IndexFunc(n.Files, func(f File) bool { return strings.HasSuffix(f.Path, "/etcd.yaml") })
+		for _, other := range p.Nodes[:3] {
+			if i < 0 || !strings.Contains(n.Files[i].Content, other.Name+"=https://"+other.IP.String()+":2380") {
+				t.Errorf("etcd of %s does not know %s", n.Name, other.Name)
+			}
+		}
+		i = slices.IndexFunc(n.Certificates, func(c pki.Certificate) bool { return c.CommonName == "kube-apiserver" })
+		if i < 0 || !slices.Contains(n.Certificates[i].IPs, l.Container.IP.String()) || !slices.Contains(n.Certificates[i].IPs, n.IP.String()) {
+			t.Errorf("the API server of %s has a certificate for other addresses", n.Name)
+		}
+	}
+	for count, warned := range map[int]bool{1: false, 2: true, 3: false, 4: true} {
+		p, err := Make(testConfig(config.Node{Role: RoleControlPlane, Count: count}), testFacts("cpu", "memory", "pids"))
+		if err != nil || (len(p.Warnings) > 0) != warned || (p.LoadBalancer != nil) != (count > 1) {
+			t.Errorf("%d control planes: %v, %v", count, p.Warnings, err)
 		}
 	}
 }

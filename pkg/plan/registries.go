@@ -175,9 +175,13 @@ func (m *maker) registries() error {
 	// From the last usable address down: nodes have the first ones.
 	subnet := m.facts.Subnet.Masked()
 	last := 1<<(subnet.Addr().BitLen()-subnet.Bits()) - 2
+	taken := len(m.nodes) + 2
+	if m.balancer != nil {
+		taken++
+	}
 	for i := range m.beside {
 		n := last - i
-		if n < len(m.nodes)+2 {
+		if n < taken {
 			return problem.SubnetClash.With("Choose a larger networking.nodeSubnet, or fewer nodes or registries.").
 				Wrapf("the node subnet %s has no room for %d nodes and %d registries", subnet, len(m.nodes), len(m.beside))
 		}

@@ -34,6 +34,10 @@ type Facts struct {
 	MTU int `json:"mtu"`
 	// Image is the node image that will be used, as the engine reports it.
 	Image ImageFacts `json:"image"`
+	// Objects are those that the configuration's manifests and kustomizations hold.
+	Objects []Object `json:"-"`
+	// Host is the machine that the nodes run on.
+	Host HostFacts `json:"host,omitzero"`
 }
 
 // RegistryHostFacts is what the host's files say of one of registries.hosts.
@@ -53,7 +57,8 @@ type ImageFacts struct {
 }
 
 // Plan is a whole cluster as a value: what `rk create cluster --dry-run`
-// prints. It holds no secret: keys are made when it is carried out.
+// prints. Keys are made when it is carried out. What else is secret is in
+// File.Content and Object.JSON alone; passwords of proxies are left out when it is printed.
 type Plan struct {
 	Cluster           string             `json:"cluster"`
 	KubernetesVersion string             `json:"kubernetesVersion"`
@@ -72,10 +77,14 @@ type Plan struct {
 	// CAs are the certificate authorities of the cluster, and of every node's leaf certificates.
 	CAs   []pki.CA `json:"certificateAuthorities"`
 	Nodes []Node   `json:"nodes"` // ordered; Nodes[0] is the first control plane
+	// LoadBalancer is in front of several control planes; nil with one.
+	LoadBalancer *LoadBalancer `json:"loadBalancer,omitempty"`
 	// ExternalCNI says that the user installs a network: until then, nodes are not Ready.
 	ExternalCNI bool `json:"externalCNI,omitempty"`
 	// Addons are manifests applied once the API serves, all at once but for the deferred ones.
 	Addons []Addon `json:"addons"`
+	// Objects are the user's own, applied after the add-ons.
+	Objects []Object `json:"objects,omitempty"`
 	// Admin is the user's own client certificate for the kubeconfig.
 	Admin    pki.Kubeconfig `json:"admin"`
 	Warnings []string       `json:"warnings,omitempty"`
@@ -138,11 +147,18 @@ type Taint struct {
 	Effect string `json:"effect"`
 }
 
-// File is a rendered file.
+// File is a file of a node.
 type File struct {
 	Path    string `json:"path"` // absolute
 	Mode    uint32 `json:"mode"` // permission bits
 	Content string `json:"content"`
+	UID     int    `json:"uid,omitempty"` // of its owner in the node; 0 is root
+	GID     int    `json:"gid,omitempty"`
+	// Given says that it is of the configuration and not rendered. It may hold
+	// secrets, which those who show a plan take out.
+	Given bool `json:"given,omitempty"`
+	// Credentials are what URLs in Content have before their '@'. They are never printed.
+	Credentials []string `json:"-"`
 }
 
 // Addon is a set of Kubernetes objects, as multi-document YAML.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/rootless-kubernetes/rk/pkg/config"
+	"github.com/rootless-kubernetes/rk/pkg/engine"
 )
 
 // values is what templates see: prepared fields, no decisions left to make.
@@ -26,6 +27,7 @@ type values struct {
 	DNS                          netip.Addr
 	DNSDomain                    string
 	DNSReplicas                  int
+	DNSHosts                     []engine.Host
 	Endpoint                     string // API inside the cluster's network, ADDRESS:PORT
 	EndpointHost                 netip.Addr
 	EndpointPort                 uint16
@@ -36,6 +38,8 @@ type values struct {
 	CgroupsEnforced              bool
 	CertSANs                     []string
 	EtcdDataDir                  string
+	EtcdMembers                  string // NAME=URL,…
+	SeveralControlPlanes         bool
 	FeatureGates                 map[string]bool
 	FeatureGatesFlag             string // NAME=BOOL,…
 	RuntimeConfig                string // API=BOOL,…
@@ -54,6 +58,7 @@ type values struct {
 	RegistrationKind, NodeLabels   string
 	Taints                         []Taint
 	KubeletArgs                    []string
+	ReservedCPU                    string // what pods may not have of the kubelet's CPUs
 }
 
 func (m *maker) values() values {
@@ -63,14 +68,19 @@ func (m *maker) values() values {
 		Cluster: m.config.Name, KubernetesVersion: m.facts.Image.KubernetesVersion, Images: img,
 		IPFamily: cmp.Or(net.IPFamily, config.IPv4), PodSubnet: join(m.pods), ServiceSubnet: join(m.services),
 		AnyAddress: "0.0.0.0", AnyHost: "0.0.0.0",
-		DNS: m.dns, DNSDomain: m.dnsDomain, DNSReplicas: min(len(m.nodes), 2),
+		DNS: m.dns, DNSDomain: m.dnsDomain, DNSReplicas: min(len(m.nodes), 2), DNSHosts: m.podHosts(),
 		Endpoint: m.endpoint.String(), EndpointHost: m.endpoint.Addr(), EndpointPort: m.endpoint.Port(),
 		KubeProxyMode: net.KubeProxyMode, DefaultCNI: !net.DisableDefaultCNI,
 		CgroupMode: m.mode, CgroupDriver: "cgroupfs", CgroupsEnforced: m.mode == CgroupDelegated,
-		CertSANs: m.apiServerNames(m.nodes[0]), EtcdDataDir: m.etcdDataDir,
+		CertSANs: m.apiServerNames(), EtcdDataDir: m.etcdDataDir,
 		FeatureGates: m.config.FeatureGates, FeatureGatesFlag: flagMap(m.config.FeatureGates), RuntimeConfig: flagMap(m.config.RuntimeConfig),
 		PodMTU: m.mtu - vxlanOverhead,
 	}
+	var members []string
+	for _, n := range m.controlPlanes() {
+		members = append(members, n.Name+"=https://"+netip.AddrPortFrom(n.IP, 2380).String())
+	}
+	v.EtcdMembers, v.SeveralControlPlanes = strings.Join(members, ","), len(members) > 1
 	if m.ipv6() {
 		v.PodMTU = m.mtu - vxlanOverheadIPv6
 	}
@@ -129,6 +139,11 @@ func (m *maker) nodeValues(n Node) (values, error) {
 	}
 	if v.RegistrationKind = config.JoinConfiguration; n.Name == m.nodes[0].Name {
 		v.RegistrationKind = config.InitConfiguration
+	}
+	if i := slices.IndexFunc(m.nodes, func(o Node) bool { return o.Name == n.Name }); i >= 0 {
+		if _, reserved := wholeCPUs(m.config.Nodes[m.groups[i]].Resources); reserved > 0 {
+			v.ReservedCPU = fmt.Sprintf("%dm", reserved)
+		}
 	}
 	for _, cidr := range n.PodCIDRs() {
 		gateway, err := nth(cidr, 1)

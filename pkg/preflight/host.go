@@ -38,10 +38,9 @@ type host interface {
 	FreePort(ctx context.Context, protocol string, addr netip.Addr, port uint16) (uint16, error)
 	// Exists returns why there is no such file or folder, nil if there is.
 	Exists(path string) error
-	// ReadFile is os.ReadFile.
-	ReadFile(path string) ([]byte, error)
 	// AuthFiles are where this user's engines keep credentials, the first that counts first.
 	AuthFiles() []string
+	surroundings
 }
 
 // localHost is the machine that rk runs on.
@@ -139,8 +138,6 @@ func (localHost) Exists(path string) error {
 	_, err := os.Stat(path)
 	return err
 }
-
-func (localHost) ReadFile(path string) ([]byte, error) { return os.ReadFile(path) }
 
 // AuthFiles follows containers-auth.json(5), then docker.
 func (localHost) AuthFiles() []string {

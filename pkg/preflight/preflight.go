@@ -114,6 +114,9 @@ func gather(ctx context.Context, eng Engine, c config.Cluster, image plan.ImageF
 	if err := registries(ctx, eng, h, c.Registries, &f); err != nil {
 		return f, err
 	}
+	if f.Host, err = hostFacts(ctx, h, f.Engine, c); err != nil {
+		return f, err
+	}
 	if f.APIPort, err = apiPort(ctx, h, addr, c.Networking.APIServerPort); err != nil {
 		return f, err
 	}

@@ -52,11 +52,21 @@ func clusterConfig(change ...func(*config.Cluster)) config.Cluster {
 	return c
 }
 
-// fakeHost has networks and, of all ports, 41000 free and 6443 in use.
-type fakeHost struct {
-	taken     []taken
-	authFiles []string
+func (h fakeHost) Own(context.Context) own {
+	return own{address: netip.MustParseAddr("192.0.2.9"), cpus: 4, memory: 8 << 30, pasta: "20250503"}
 }
+func (fakeHost) Answers(_ context.Context, at netip.AddrPort) bool {
+	return at == netip.MustParseAddrPort("192.0.2.9:3128")
+}
+func (fakeHost) ReadFile(path string) ([]byte, error) {
+	if data, ok := fakeFiles[path]; ok {
+		return []byte(data), nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+// fakeHost has networks and, of all ports, 41000 free and 6443 in use.
+type fakeHost struct{ taken []taken }
 
 func (h fakeHost) Taken() []taken { return h.taken }
 func (fakeHost) MTU() int         { return 1420 }
@@ -66,8 +76,7 @@ func (fakeHost) Exists(path string) error {
 	}
 	return nil
 }
-func (fakeHost) ReadFile(path string) ([]byte, error) { return os.ReadFile(path) }
-func (h fakeHost) AuthFiles() []string                { return h.authFiles }
+func (fakeHost) AuthFiles() []string { return nil }
 func (h fakeHost) FreePort(_ context.Context, protocol string, addr netip.Addr, port uint16) (uint16, error) {
 	switch {
 	case protocol == "udp" && port == 6443:
@@ -146,8 +155,8 @@ func TestGather(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := plan.Facts{Engine: eng.Engine, APIPort: 41000, MTU: 1420, Image: imageFacts(), Subnet: got.Subnet}
-	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+	want := plan.Facts{Engine: eng.Engine, APIPort: 41000, MTU: 1420, Image: imageFacts(), Subnet: got.Subnet, Host: got.Host}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("facts (-want +got):\n%s", diff)
 	}
 	if got.Subnet.Bits() != 24 || !pools[0].Overlaps(got.Subnet) {

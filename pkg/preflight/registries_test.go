@@ -18,6 +18,15 @@ import (
 	"github.com/rootless-kubernetes/rk/pkg/problem"
 )
 
+// diskHost has the files of this machine.
+type diskHost struct {
+	fakeHost
+	authFiles []string
+}
+
+func (diskHost) ReadFile(path string) ([]byte, error) { return os.ReadFile(path) }
+func (h diskHost) AuthFiles() []string                { return h.authFiles }
+
 func gatherRegistries(t *testing.T, eng Engine, h host, r config.Registries) (plan.Facts, error) {
 	t.Helper()
 	var f plan.Facts
@@ -109,7 +118,7 @@ func TestRegistryHosts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c.host.Host = "registry.example.com"
-			f, err := gatherRegistries(t, enginetest.NewFake(), fakeHost{authFiles: c.auto}, config.Registries{Hosts: []config.RegistryHost{c.host}})
+			f, err := gatherRegistries(t, enginetest.NewFake(), diskHost{authFiles: c.auto}, config.Registries{Hosts: []config.RegistryHost{c.host}})
 			if c.err == "" {
 				if err != nil {
 					t.Fatal(err)

@@ -160,6 +160,11 @@ var (
 		Summary: "the image is not made for the platform of the nodes",
 		Advice:  "Build or pull it for this platform, for example with 'podman pull --platform linux/amd64 IMAGE', or save an archive that has it.",
 	}
+	NotPinned = &Problem{
+		Code: "RK313", Exit: ExitSetup,
+		Summary: "an official artifact has no pinned checksum, and its part cannot be compiled here either",
+		Advice:  "Record the checksums that the projects publish with 'rk build pins --output pins.yaml' (with the same --kubernetes-version and --arch), and build with '--source release --release-pins pins.yaml'; or install what compiling needs.",
+	}
 )
 
 // RK4xx: usage and configuration.
@@ -262,22 +267,22 @@ var (
 // RK5xx: registries beside the clusters.
 var (
 	RegistryNotFound = &Problem{
-		Code: "RK521", Exit: ExitFailure,
+		Code: "RK531", Exit: ExitFailure,
 		Summary: "there is no registry of this name",
 		Advice:  "'rk get registries' lists the registries of this user.",
 	}
 	RegistryInUse = &Problem{
-		Code: "RK522", Exit: ExitFailure,
+		Code: "RK532", Exit: ExitFailure,
 		Summary: "clusters use the registry",
 		Advice:  "Delete the clusters that are named above first, or delete the registry all the same with --force: they then pull from it no more.",
 	}
 	RegistryDiffers = &Problem{
-		Code: "RK523", Exit: ExitFailure,
+		Code: "RK533", Exit: ExitFailure,
 		Summary: "a registry of this name is there already, and it is another one",
 		Advice:  "Use it as it is ('rk get registries' shows it), or delete it with everything in it: 'rk delete registry NAME'.",
 	}
 	RegistryNotServing = &Problem{
-		Code: "RK524", Exit: ExitFailure,
+		Code: "RK534", Exit: ExitFailure,
 		Summary: "the registry did not start to serve in time",
 		Advice:  "Its last log lines are above. 'podman logs NAME' or 'docker logs NAME' shows more; 'rk delete registry NAME' removes it.",
 	}
@@ -316,10 +321,11 @@ var catalogue = slices.Concat([]*Problem{
 	NoUserSession, NoSubIDs, NotDelegated, DiskFull, PortTaken, HostLimit,
 	NoEngine, EngineUnreachable, EngineRootful, EngineTooOld, EngineFailed, SubnetClash, EngineServiceFailed, StorageLeft,
 	ImageNotPresent, NotNodeImage, BuildToolMissing, SourceUnreachable, ArchiveUnreadable, KubernetesUnknown,
-	BuildFailed, ChecksumMismatch, ImageArch, PullFailed, ImageNotFound, ImagePlatform,
-	InvalidUsage, InvalidConfig, InvalidName, ClusterExists, ClusterNotFound, ConfigUnreadable,
+	BuildFailed, ChecksumMismatch, ImageArch, PullFailed, ImageNotFound, ImagePlatform, NotPinned,
+	InvalidUsage, InvalidConfig, InvalidName, ClusterExists, ClusterNotFound, ConfigUnreadable, ManifestUnreadable, ManifestInvalid,
 	NodeExited, APINotServing, NodesNotReady, AddonNotAvailable, AddonRejected, LeftOver, Interrupted,
 	NodeNotFound, NodeNotRunning, ImportFailed, ClusterUnhealthy,
+	ManifestRejected, ManifestNotAvailable,
 	RegistryNotFound, RegistryInUse, RegistryDiffers, RegistryNotServing,
 	KubeconfigUnreadable, KubeconfigLocked, KubeconfigUnwritable,
 }, checks, []*Problem{Internal})

@@ -45,7 +45,9 @@ func createRequest(s engine.ContainerSpec) container.CreateRequest {
 	host := &container.HostConfig{
 		Privileged: s.Privileged, CgroupnsMode: container.CgroupnsMode(s.CgroupNS), Tmpfs: s.Tmpfs, Sysctls: s.Sysctls,
 		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyMode(s.RestartPolicy)},
-		Mounts:        mounts(s), Binds: binds(s), DNSSearch: s.DNSSearch,
+		Mounts:        mounts(s), Binds: binds(s), DNSSearch: s.DNSSearch, ExtraHosts: hosts(s.Hosts),
+		// Memory and swap together may be as much as memory alone: no swap.
+		Resources: container.Resources{NanoCPUs: s.NanoCPUs, Memory: s.Memory, MemorySwap: s.Memory},
 		// Logs that can be read back whatever the daemon's default driver is,
 		// and that are rotated (100 MB by default).
 		LogConfig: container.LogConfig{Type: "local"},
@@ -106,6 +108,17 @@ func environment(env map[string]string) []string {
 		list = append(list, k+"="+env[k])
 	}
 	return list
+}
+
+// hosts are lines of /etc/hosts, each with one name.
+func hosts(list []engine.Host) []string {
+	var out []string
+	for _, h := range list {
+		for _, name := range h.Names {
+			out = append(out, name+":"+h.IP.String())
+		}
+	}
+	return out
 }
 
 // mounts translates volumes and bind mounts. A volume without a name is an

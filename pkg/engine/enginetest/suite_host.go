@@ -15,12 +15,14 @@ import (
 )
 
 // host tests what a container has of its host: files, UDP ports, a second
-// address family, DNS search domains.
+// address family, DNS search domains, names, limits.
 func (s *suite) host() {
 	s.test("Mounts", (*suite).hostMounts)
 	s.test("UDP", (*suite).hostUDP)
 	s.test("DualStack", (*suite).dualStack)
 	s.test("DNSSearch", (*suite).dnsSearch)
+	s.test("Hosts", (*suite).hosts)
+	s.test("Limits", (*suite).limits)
 }
 
 func (s *suite) hostMounts() {
@@ -160,4 +162,50 @@ func (s *suite) dnsSearch() {
 			s.Errorf("search domains %v, want %v", got, search)
 		}
 	}
+}
+
+func (s *suite) hosts() {
+	spec := s.spec()
+	spec.Network = s.network().Name
+	spec.Hosts = []engine.Host{
+		{IP: netip.MustParseAddr("192.0.2.1"), Names: []string{"one.test", "two.test"}},
+		{IP: netip.MustParseAddr("2001:db8::1"), Names: []string{"one.test"}},
+	}
+	id := s.run(spec)
+	if !s.Live {
+		return
+	}
+	check := func() {
+		s.Helper()
+		got := map[string][]string{}
+		for line := range strings.Lines(s.cat(id, "/etc/hosts")) {
+			fields := strings.Fields(line)
+			for _, name := range fields[min(1, len(fields)):] {
+				got[name] = append(got[name], fields[0])
+			}
+		}
+		equal(s, "one.test", strings.Join(slices.Sorted(slices.Values(got["one.test"])), " "), "192.0.2.1 2001:db8::1")
+		equal(s, "two.test", strings.Join(got["two.test"], " "), "192.0.2.1")
+	}
+	check()
+	s.must(s.StopContainer(s.Context(), id, time.Second))
+	s.must(s.StartContainer(s.Context(), id))
+	check()
+}
+
+func (s *suite) limits() {
+	info, err := s.Info(s.Context())
+	s.must(err)
+	if !slices.Contains(info.Controllers, "cpu") || !slices.Contains(info.Controllers, "memory") {
+		s.Skip("no controllers")
+	}
+	spec := s.spec()
+	spec.CgroupNS, spec.NanoCPUs, spec.Memory = "private", 500_000_000, 64<<20
+	id := s.run(spec)
+	if !s.Live {
+		return
+	}
+	equal(s, "cpu.max", s.cat(id, "/sys/fs/cgroup/cpu.max"), "50000 100000\n")
+	equal(s, "memory.max", s.cat(id, "/sys/fs/cgroup/memory.max"), "67108864\n")
+	equal(s, "memory.swap.max", s.cat(id, "/sys/fs/cgroup/memory.swap.max"), "0\n")
 }

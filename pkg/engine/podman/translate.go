@@ -53,11 +53,10 @@ func containerSpec(s engine.ContainerSpec) (*specgen.SpecGenerator, error) {
 	if s.CgroupNS != "" {
 		g.CgroupNS = specgen.Namespace{NSMode: specgen.NamespaceMode(s.CgroupNS)}
 	}
-	if s.PidsLimit != nil {
-		// 0 is no limit and needs no pids controller; Podman drops it where
-		// there is none, which it does not do for a negative number.
-		g.ResourceLimits = &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: max(*s.PidsLimit, 0)}}
-	}
+	g.ResourceLimits = limits(s)
+	g.HostAdd = hosts(s.Hosts)
+	// Podman would put the proxies of its service's environment into the container's.
+	g.HTTPProxy = new(bool)
 	if s.StopSignal != "" {
 		signal, err := parseSignal(s.StopSignal)
 		if err != nil {
@@ -94,6 +93,42 @@ func containerSpec(s engine.ContainerSpec) (*specgen.SpecGenerator, error) {
 		g.PortMappings = append(g.PortMappings, portMapping(p))
 	}
 	return g, nil
+}
+
+// cpuPeriod is the kernel's default for the CPU controller, in microseconds.
+const cpuPeriod = 100_000
+
+// limits translates limits of resources; nil is Podman's defaults.
+func limits(s engine.ContainerSpec) *specs.LinuxResources {
+	var r specs.LinuxResources
+	if s.PidsLimit != nil {
+		// 0 is no limit and needs no pids controller; Podman drops it where
+		// there is none, which it does not do for a negative number.
+		r.Pids = &specs.LinuxPids{Limit: max(*s.PidsLimit, 0)}
+	}
+	if s.NanoCPUs > 0 {
+		period, quota := uint64(cpuPeriod), s.NanoCPUs*cpuPeriod/1_000_000_000
+		r.CPU = &specs.LinuxCPU{Period: &period, Quota: &quota}
+	}
+	if s.Memory > 0 {
+		// Swap is of memory and swap together: none.
+		r.Memory = &specs.LinuxMemory{Limit: &s.Memory, Swap: &s.Memory}
+	}
+	if r.Pids == nil && r.CPU == nil && r.Memory == nil {
+		return nil
+	}
+	return &r
+}
+
+// hosts are lines of /etc/hosts, each with one name.
+func hosts(list []engine.Host) []string {
+	var out []string
+	for _, h := range list {
+		for _, name := range h.Names {
+			out = append(out, name+":"+h.IP.String())
+		}
+	}
+	return out
 }
 
 // mounts translates tmpfs and bind mounts, ordered by path so that the result

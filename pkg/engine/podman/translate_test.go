@@ -77,6 +77,10 @@ func TestContainerSpec(t *testing.T) {
 				{ContainerPort: 9, Protocol: "sctp"},
 			},
 		},
+		"container-limits": {
+			Name: "e", Image: "localhost/image:v1", NanoCPUs: 1_500_000_000, Memory: 2 << 30,
+			Hosts: []engine.Host{{IP: netip.MustParseAddr("192.0.2.1"), Names: []string{"a.example.com", "a"}}, {IP: netip.MustParseAddr("2001:db8::1"), Names: []string{"a"}}},
+		},
 		"container-search": {Name: "d", Image: "localhost/image:v1", DNSSearch: []string{"example.org"}},
 		"container-rest": {
 			Name: "b", Image: "localhost/image:v1", Entrypoint: []string{"/bin/sh", "-c"}, Command: []string{"exit 3"},

@@ -19,25 +19,27 @@ var update = flag.Bool("update", false, "write the golden files")
 
 func TestCommands(t *testing.T) {
 	t.Parallel()
-	var got bytes.Buffer
-	for _, p := range allParts(t) {
-		fmt.Fprintf(&got, "# %s\n", p.Name)
-		for _, c := range commands(p, "amd64", "OUT") {
-			fmt.Fprintf(&got, "env %s\ngo %s\nmakes %s\n\n", strings.Join(c.env, " "), strings.Join(c.args, "\n   "), strings.Join(c.outs, " "))
+	for arch, name := range map[string]string{"amd64": "commands.golden", "arm64": "commands-arm64.golden"} {
+		var got bytes.Buffer
+		for _, p := range allParts(t) {
+			fmt.Fprintf(&got, "# %s\n", p.Name)
+			for _, c := range commands(p.forArch(arch), arch, "OUT") {
+				fmt.Fprintf(&got, "env %s\ngo %s\nmakes %s\n\n", strings.Join(c.env, " "), strings.Join(c.args, "\n   "), strings.Join(c.outs, " "))
+			}
 		}
-	}
-	golden := filepath.Join("testdata", "commands.golden")
-	if *update {
-		if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
+		golden := filepath.Join("testdata", name)
+		if *update {
+			if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("commands (-want +got; run with -update):\n%s", diff)
+		if diff := cmp.Diff(string(want), got.String()); diff != "" {
+			t.Errorf("commands for %s (-want +got; run with -update):\n%s", arch, diff)
+		}
 	}
 }
 

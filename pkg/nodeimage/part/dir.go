@@ -34,7 +34,7 @@ func (d *Dir) Fetch(ctx context.Context, p Part) (Built, error) {
 	if err != nil {
 		return Built{}, err
 	}
-	out := Built{Part: p, Cached: true}
+	out := Built{Part: p, Cached: true, From: FromDir}
 	var bad []string
 	for _, b := range p.Binaries {
 		path := layout(root, p, b)

@@ -24,6 +24,7 @@ type Module struct {
 
 // Fetch returns the programs of p from the cache, else builds them first.
 func (m *Module) Fetch(ctx context.Context, p Part) (Built, error) {
+	p = p.forArch(m.Arch)
 	inputs, err := files(p)
 	if err != nil {
 		return Built{}, err
@@ -50,14 +51,14 @@ func (m *Module) Fetch(ctx context.Context, p Part) (Built, error) {
 	}
 	if ok {
 		m.report(Event{Part: p.Name, Kind: Cached, Detail: p.Version})
-		return Built{Part: p, Files: found, Cached: true}, nil
+		return Built{Part: p, Files: found, Cached: true, From: FromModule}, nil
 	}
 	made, err := m.build(ctx, run, p, inputs, tools, entry)
 	if err != nil {
 		return Built{}, err
 	}
 	m.report(Event{Part: p.Name, Kind: Done, Detail: p.Version})
-	return Built{Part: p, Files: made}, nil
+	return Built{Part: p, Files: made, From: FromModule}, nil
 }
 
 // build compiles p in a scratch folder beside the entry, checks the result

@@ -4,6 +4,7 @@ package part
 
 import (
 	"bytes"
+	stdcmp "cmp"
 	"context"
 	"debug/elf"
 	"encoding/binary"
@@ -45,6 +46,7 @@ type tools struct {
 	libs      string   // folder of static libraries
 	fails     string   // go build prints this and fails
 	header    elf.ProgType
+	machine   elf.Machine // what programs are made for; 0: this one
 
 	mu    sync.Mutex
 	built []string // packages
@@ -110,7 +112,7 @@ func (f *tools) build(dir string, out io.Writer, args []string) error {
 		if strings.HasSuffix(target, "/") {
 			path += filepath.Base(p)
 		}
-		if err := os.WriteFile(path, program(machines[runtime.GOARCH], f.header), 0o755); err != nil {
+		if err := os.WriteFile(path, program(stdcmp.Or(f.machine, machines[runtime.GOARCH]), f.header), 0o755); err != nil {
 			return err
 		}
 	}
@@ -287,6 +289,20 @@ func TestModuleProblems(t *testing.T) {
 			}
 			assertNoScratch(t, m.Cache, 0)
 		})
+	}
+}
+
+// Flannel has C code for amd64 alone.
+func TestModuleBuildsFlannelForAnotherMachine(t *testing.T) {
+	t.Parallel()
+	if runtime.GOARCH == "arm64" {
+		t.Skip("the machine of the test is the other one")
+	}
+	f := newTools(t)
+	f.machine = elf.EM_AARCH64
+	m := &Module{Cache: t.TempDir(), Arch: "arm64", runner: f.run}
+	if _, err := m.Fetch(t.Context(), partNamed(t, "flannel")); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -20,9 +20,16 @@ type Part struct {
 
 	// Cgo parts are linked statically against C libraries of the building machine.
 	Cgo   bool
+	CArch string   // the one GOARCH that has C code, "" for all
 	CLibs []string // static libraries beside libc, without "lib" and ".a", e.g. "seccomp"
 	// Stamps are string variables set by the linker: import path and name to value.
 	Stamps map[string]string
+}
+
+// forArch returns the part as it is compiled for an architecture.
+func (p Part) forArch(arch string) Part {
+	p.Cgo = p.Cgo && (p.CArch == "" || p.CArch == arch)
+	return p
 }
 
 // Binary is one program of a part.
@@ -36,8 +43,16 @@ type Binary struct {
 type Built struct {
 	Part   Part
 	Files  []File // in the order of Part.Binaries
-	Cached bool   // nothing had to be compiled
+	Cached bool   // nothing had to be compiled or fetched
+	From   string // FromModule, FromRelease or FromDir
 }
+
+// Where the programs of a part come from.
+const (
+	FromModule  = "module"
+	FromRelease = "release"
+	FromDir     = "dir"
+)
 
 // File is one program on disk. It belongs to its source: copy or hard-link it,
 // never change it.
@@ -96,7 +111,8 @@ type Kind string
 // The kinds of events.
 const (
 	Cached      Kind = "cached"      // the part was built before
-	Downloading Kind = "downloading" // Event.Detail: module and version
+	Downloading Kind = "downloading" // Event.Detail: module and version, or artifact and bytes
+	Elsewhere   Kind = "elsewhere"   // the part comes from another source; Event.Detail: why
 	Compiling   Kind = "compiling"   // Event.Detail: Go package
 	Done        Kind = "done"        // the part is at hand
 )

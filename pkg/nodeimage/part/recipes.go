@@ -60,6 +60,7 @@ var recipes = map[string]func(PinnedPart) Part{
 		part := pinned(p, "")
 		part.Binaries[0].Name = "flanneld"
 		part.Cgo = true // its UDP backend is C
+		part.CArch = "amd64"
 		part.Stamps = map[string]string{p.Module + "/pkg/version.Version": p.Version}
 		return part
 	},
@@ -110,12 +111,15 @@ func pinned(p PinnedPart, packages ...string) Part {
 	return part
 }
 
+// kubernetesPrefix begins the names of the parts that hold Kubernetes releases.
+const kubernetesPrefix = "kubernetes-"
+
 // kubernetes returns the part that holds the programs of a release. Tags and
 // stamps are those of the project's hack/lib/golang.sh and hack/lib/version.sh.
 func kubernetes(r Release) Part {
 	const module = "k8s.io/kubernetes"
 	major, minor, _ := strings.Cut(strings.TrimPrefix(minorOf(r.Version), "v"), ".")
-	p := pinned(PinnedPart{Name: "kubernetes-" + minorOf(r.Version), Module: module, Version: r.Version},
+	p := pinned(PinnedPart{Name: kubernetesPrefix + minorOf(r.Version), Module: module, Version: r.Version},
 		"cmd/kube-apiserver", "cmd/kube-controller-manager", "cmd/kube-proxy", "cmd/kube-scheduler",
 		"cmd/kubeadm", "cmd/kubectl", "cmd/kubelet")
 	for i := range p.Binaries {

@@ -101,7 +101,7 @@ func inspect(ctx context.Context, run runner, dir string, p Part, arch, required
 func inspectC(ctx context.Context, run runner, dir string, p Part, arch string, env goEnv) (string, error) {
 	if arch != runtime.GOARCH {
 		return "", problem.BuildToolMissing.
-			Withf("Build on a machine of that kind%s", elsewhere).
+			Withf("Build on a machine of that kind, or take the official artifacts ('--source release')%s", elsewhere).
 			Wrapf("part %s has C code, which is not compiled for %s on this %s machine", p.Name, arch, runtime.GOARCH)
 	}
 	fields := strings.Fields(env.CC)
