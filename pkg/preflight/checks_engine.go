@@ -171,7 +171,8 @@ func lookPasta(f *Facts) verdict {
 		return dunno("the engine does not answer")
 	}
 	e := f.Engine.Value
-	if !f.docker() || e.NetworkDriver != "pasta" || e.PortDriver != "implicit" {
+	// RootlessKit 2.0 does not say that pasta, which is without a port driver there, forwards ports implicitly.
+	if !f.docker() || e.NetworkDriver != "pasta" || e.PortDriver != "implicit" && e.PortDriver != "" {
 		return verdict{}
 	}
 	if !older(e.RootlessKit, "2.3.2") {

@@ -78,6 +78,9 @@ func docker(f *Facts) {
 func pasta(rootlesskit string) func(*engine.Info) {
 	return func(i *engine.Info) {
 		i.NetworkDriver, i.PortDriver, i.RootlessKit = "pasta", "implicit", rootlesskit
+		if strings.HasPrefix(rootlesskit, "2.0.") {
+			i.PortDriver = "" // as Debian's says
+		}
 	}
 }
 
