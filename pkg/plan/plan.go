@@ -108,6 +108,12 @@ func Make(c config.Cluster, f Facts) (*Plan, error) {
 	if m.ipv6() {
 		p.Network.IPv6Subnet = f.IPv6Subnet.Masked()
 	}
+	if err := m.settle(); err != nil {
+		return nil, err
+	}
+	if err := m.options(); err != nil {
+		return nil, err
+	}
 	if err := m.registries(); err != nil {
 		return nil, err
 	}
@@ -115,12 +121,6 @@ func Make(c config.Cluster, f Facts) (*Plan, error) {
 		n := RegistryNetwork(f.MTU)
 		p.RegistryNetwork = &n
 		p.Network.Labels[LabelRegistries] = m.registryNames()
-	}
-	if err := m.settle(); err != nil {
-		return nil, err
-	}
-	if err := m.options(); err != nil {
-		return nil, err
 	}
 	p.Warnings = append(p.Warnings, m.warnings...)
 	if mode == CgroupNone {

@@ -5,6 +5,7 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -163,6 +164,11 @@ func (m *maker) registries() error {
 		r, err := registry(cacheName(h.Host), m.facts.Image.Ref, RegistryCache, h.ServerURL())
 		if err != nil {
 			return err
+		}
+		if len(m.proxy.credentials) > 0 { // which the container's description would show
+			m.warnings = append(m.warnings, "the cache of "+h.Host+" does not use the proxies: a cache cannot log in to a proxy")
+		} else {
+			maps.Copy(r.Container.Env, m.proxy.values)
 		}
 		if h.CAFile != "" {
 			r.Files = append(r.Files, File{Path: upstreamCAFile, Mode: 0o644, Content: m.facts.registryHost(i).CA})

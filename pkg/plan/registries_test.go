@@ -62,6 +62,29 @@ func TestRegistriesRoom(t *testing.T) {
 	}
 }
 
+// Caches have the proxies of nodes, unless that would show a password.
+func TestCachesBehindProxies(t *testing.T) {
+	t.Parallel()
+	for proxy, want := range map[string]string{"http://proxy.example.com:3128": "http://proxy.example.com:3128", "http://u:hunter2@proxy.example.com:3128": ""} {
+		c, f := registryCluster()
+		c.Proxy.HTTPS = proxy
+		p, err := Make(c, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Registries[1].Container.Env["HTTPS_PROXY"]; got != want {
+			t.Errorf("%s: HTTPS_PROXY is %q, want %q", proxy, got, want)
+		}
+		if got := p.Registries[0].Container.Env["HTTPS_PROXY"]; got != "" {
+			t.Errorf("the local registry has HTTPS_PROXY=%s", got)
+		}
+		warned := slices.ContainsFunc(p.Warnings, func(w string) bool { return strings.Contains(w, "the cache of registry.example.com:443 does not use the proxies") })
+		if warned != (want == "") {
+			t.Errorf("%s: warnings %q", proxy, p.Warnings)
+		}
+	}
+}
+
 // Registries belong to no cluster, and a cluster without any has no trace of them.
 func TestRegistriesBelongToNoCluster(t *testing.T) {
 	t.Parallel()
