@@ -52,7 +52,7 @@ const (
 func TestTrixie(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, PodmanSocket: true})
 	conformance(t, h, podman)
-	runScenarios(t, h, podman, "one-node", "three-nodes", "control-planes", "kubeadm-join", "two-clusters", "nftables", "private", "failures", "faults", "load", "export", "commands", "kind-config", "kind-network", "manifests", "node-options", "custom-image")
+	runScenarios(t, h, podman, "one-node", "three-nodes", "control-planes", "kubeadm-join", "two-clusters", "nftables", "private", "failures", "faults", "load", "export", "commands", "registry", "kind-config", "kind-network", "manifests", "node-options", "custom-image")
 	runIfAll(t, h, podman, "dual-stack", "many-workers")
 }
 
@@ -119,7 +119,7 @@ func programs(t *testing.T) string {
 func TestTrixieDocker(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, Docker: &testhost.Docker{}})
 	conformance(t, h, docker)
-	runScenarios(t, h, docker, "one-node", "three-nodes", "private", "failures", "two-engines", "load", "export", "commands", "node-options", "kind-config", "kind-network")
+	runScenarios(t, h, docker, "one-node", "three-nodes", "private", "failures", "two-engines", "load", "export", "commands", "node-options", "kind-config", "kind-network", "registry")
 	runIfAll(t, h, docker, "control-planes", "two-clusters", "nftables", "dual-stack", "custom-image")
 }
 
@@ -224,7 +224,9 @@ func runScenarios(t *testing.T, h *testhost.Host, engine string, names ...string
 			env.Setenv("ENGINE", engine)
 			env.Setenv("RK_ENGINE", engine)
 			// A scenario that failed half-way must not disturb the next.
-			env.Defer(func() { _, _ = h.User(context.WithoutCancel(t.Context()), hostBin+"/rk delete clusters --all") })
+			env.Defer(func() {
+				_, _ = h.User(context.WithoutCancel(t.Context()), hostBin+"/rk delete clusters --all; for r in $("+hostBin+"/rk get registries -o name); do "+hostBin+"/rk delete registry $r; done")
+			})
 			return h.CopyIn(t.Context(), env.WorkDir, env.WorkDir, "")
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

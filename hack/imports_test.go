@@ -37,7 +37,7 @@ var layers = map[string][]string{
 		"docs", "images", "pkg/cluster", "pkg/config", "pkg/engine", "pkg/engine/connect", "pkg/imagearchive", "pkg/kindcompat", "pkg/kube", "pkg/manifest", "pkg/nodeimage", "pkg/nodeimage/part",
 		"pkg/plan", "pkg/preflight", "pkg/problem", "pkg/redact", "pkg/step", "pkg/ui",
 	},
-	"pkg/cluster":    {"pkg/config", "pkg/engine", "pkg/group", "pkg/imagearchive", "pkg/kube", "pkg/node", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/redact", "pkg/step"},
+	"pkg/cluster":    {"pkg/authfile", "pkg/config", "pkg/engine", "pkg/group", "pkg/imagearchive", "pkg/kube", "pkg/node", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/redact", "pkg/step"},
 	"pkg/kindcompat": {"pkg/config", "pkg/engine", "pkg/group", "pkg/node", "pkg/patch", "pkg/plan", "pkg/problem"},
 	"pkg/kube":       {"pkg/group", "pkg/problem"},
 	"pkg/kustomize":  {},
@@ -48,7 +48,7 @@ var layers = map[string][]string{
 	"pkg/node":          {"pkg/engine", "pkg/problem"},
 	"pkg/redact":        {},
 	"pkg/node/nodetest": {"pkg/engine", "pkg/imagearchive"},
-	"pkg/preflight":     {"pkg/config", "pkg/engine", "pkg/nodeimage", "pkg/plan", "pkg/problem"},
+	"pkg/preflight":     {"pkg/authfile", "pkg/config", "pkg/engine", "pkg/nodeimage", "pkg/plan", "pkg/problem"},
 	"pkg/ui":            {"pkg/problem", "pkg/step"},
 
 	"pkg/engine/connect":    {"pkg/engine", "pkg/engine/docker", "pkg/engine/podman", "pkg/problem"},
@@ -59,14 +59,15 @@ var layers = map[string][]string{
 
 	"pkg/nodeimage":       {"images", "node-image", "pkg/imagearchive", "pkg/nodeimage/part", "pkg/problem", "pkg/render", "pkg/step"},
 	"pkg/nodeimage/fetch": {"pkg/problem"},
-	"pkg/nodeimage/part":  {"images", "images/pause", "node-image", "node-image/await", "pkg/nodeimage/fetch", "pkg/problem"},
+	"pkg/nodeimage/part":  {"images", "images/pause", "node-image", "node-image/await", "node-image/registry", "pkg/nodeimage/fetch", "pkg/problem"},
 
 	// The pure ring and the data that it reads.
-	"pkg/config":  {"pkg/problem"},
-	"pkg/engine":  {},
-	"pkg/pki":     {},
-	"pkg/kubeadm": {"pkg/config", "pkg/patch"},
-	"pkg/patch":   {},
+	"pkg/authfile": {},
+	"pkg/config":   {"pkg/problem"},
+	"pkg/engine":   {},
+	"pkg/pki":      {},
+	"pkg/kubeadm":  {"pkg/config", "pkg/patch"},
+	"pkg/patch":    {},
 	"pkg/plan": {
 		"images", "node-image", "node-image/templates", "pkg/config", "pkg/engine", "pkg/kubeadm", "pkg/patch", "pkg/pki", "pkg/problem", "pkg/render",
 	},
@@ -79,6 +80,7 @@ var layers = map[string][]string{
 	"images/pause":         {},
 	"node-image":           {},
 	"node-image/await":     {},
+	"node-image/registry":  {},
 	"node-image/templates": {},
 
 	"hack":          {},
@@ -91,7 +93,7 @@ var layers = map[string][]string{
 var standalone = []string{"images/pause/pause", "node-image/await/await", "pkg/engine/enginetest/testprog", "pkg/engine/enginetest/internal/prog"}
 
 // pure is the ring without I/O, clock and randomness: same input, same result.
-var pure = []string{"pkg/config", "pkg/engine", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/render", "pkg/step", "pkg/group", "pkg/engine/multiplex", "pkg/kubeadm", "pkg/patch"}
+var pure = []string{"pkg/authfile", "pkg/config", "pkg/engine", "pkg/pki", "pkg/plan", "pkg/problem", "pkg/render", "pkg/step", "pkg/group", "pkg/engine/multiplex", "pkg/kubeadm", "pkg/patch"}
 
 // impure is what the ring does without. (Not the whole of net: its types for addresses are values.)
 var impure = []string{"os", "os/exec", "os/signal", "os/user", "net/http", "net/rpc", "net/smtp", "syscall", "math/rand", "math/rand/v2", "crypto/rand"}
@@ -223,7 +225,7 @@ func TestLayers(t *testing.T) {
 // The table itself keeps the rules that it was made for.
 func TestLayersTable(t *testing.T) {
 	t.Parallel()
-	data := []string{"docs", "images", "images/pause", "node-image", "node-image/await", "node-image/templates"}
+	data := []string{"docs", "images", "images/pause", "node-image", "node-image/await", "node-image/registry", "node-image/templates"}
 	for p, allowed := range layers {
 		for _, a := range allowed {
 			switch {

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/netip"
@@ -121,6 +122,13 @@ func newWorld() *world {
 	w := &world{engine: enginetest.NewFake(), nodes: &nodetest.Nodes{}, now: time.Date(2026, 1, 1, 0, 10, 0, 0, time.UTC)}
 	w.engine.ExecFunc = w.nodes.Exec
 	w.nodes.Run = nodeProgram
+	w.engine.InitFunc = func(ctx context.Context, s engine.ContainerSpec, out io.Writer) int {
+		if s.Labels[plan.LabelRegistry] != "" {
+			_, _ = fmt.Fprintln(out, "listening on [::]:5000")
+		}
+		<-ctx.Done()
+		return 0
+	}
 	return w
 }
 

@@ -200,6 +200,9 @@ func (f configFile) check() (warnings []string, err error) {
 
 // absolute makes paths of the host absolute, as seen from the current directory.
 func absolute(c config.Cluster) error {
+	if err := absoluteRegistries(c.Registries); err != nil {
+		return err
+	}
 	for i := range c.Nodes {
 		for j := range c.Nodes[i].Mounts {
 			m := &c.Nodes[i].Mounts[j]

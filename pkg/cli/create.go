@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,7 +18,7 @@ import (
 )
 
 func (a *app) create() *cobra.Command {
-	return group("create", "Create a cluster", a.createCluster())
+	return group("create", "Create a cluster or a registry", a.createCluster(), a.createRegistry())
 }
 
 // createFlags are the flags of "rk create cluster".
@@ -26,6 +27,7 @@ type createFlags struct {
 	nodeCPUs, nodeMemory                                               string
 	controlPlanes, workers                                             int
 	wait                                                               time.Duration
+	registry                                                           int
 	retain, dryRun                                                     bool
 	ignore                                                             []string
 	apply                                                              manifestFlags
@@ -75,6 +77,7 @@ if the engine does not have it.`,
 	fs.StringVar(&f.nodeCPUs, "node-cpus", "", "CPUs that each node has, e.g. 1.5 (default those of the host)")
 	fs.StringVar(&f.nodeMemory, "node-memory", "", "memory that each node has, e.g. 2Gi (default that of the host)")
 	fs.StringVar(&f.cgroups, "cgroups", config.DefaultCgroups, "use of cgroup controllers: auto, delegated or none")
+	registryFlag(cmd, &f.registry)
 	fs.StringVar(&f.build, "build", buildAuto, "build the node image: auto (if the engine does not have it), always or never")
 	fs.DurationVar(&f.wait, "wait", 5*time.Minute, "how long to wait for Ready nodes; 0 does not wait for them")
 	fs.BoolVar(&f.retain, "retain", false, "keep what was made when creation fails, to look into it")
@@ -149,6 +152,14 @@ func (a *app) override(cmd *cobra.Command, args []string, c config.Cluster, f cr
 	c = f.apply.over(c)
 	if set("cgroups") {
 		c.Cgroups = f.cgroups
+	}
+	if set("registry") {
+		if _, err := strconv.Atoi(c.Name); err == nil && f.registry == 0 && len(args) > 0 {
+			return c, usageErrorf(cmd, "a port of the registry is written --registry=%s", c.Name)
+		}
+		if c.Registries.Local, err = localRegistry(cmd, f.registry); err != nil {
+			return c, err
+		}
 	}
 	if set("control-planes") {
 		if f.controlPlanes < 1 {

@@ -19,7 +19,7 @@ import (
 )
 
 func (a *app) delete() *cobra.Command {
-	return group("delete", "Delete clusters", a.deleteCluster(), a.deleteClusters())
+	return group("delete", "Delete clusters and registries", a.deleteCluster(), a.deleteClusters(), a.deleteRegistry())
 }
 
 func (a *app) deleteCluster() *cobra.Command {

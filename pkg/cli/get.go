@@ -18,7 +18,7 @@ import (
 )
 
 func (a *app) get() *cobra.Command {
-	return group("get", "Show clusters, nodes, images, or a kubeconfig", a.getClusters(), a.getNodes(), a.getImages(), a.getKubeconfig())
+	return group("get", "Show clusters, nodes, images, registries, or a kubeconfig", a.getClusters(), a.getNodes(), a.getImages(), a.getRegistries(), a.getKubeconfig())
 }
 
 var (

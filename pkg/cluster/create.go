@@ -34,12 +34,12 @@ func Create(ctx context.Context, eng engine.Engine, p *plan.Plan, o CreateOption
 	if err := c.makeKeys(); err != nil {
 		return nil, err
 	}
-	steps := []step.Step{
-		c.networkStep(),
+	steps := append([]step.Step{c.networkStep()}, c.registriesStep()...)
+	steps = append(steps,
 		step.Parallel("nodes", "Starting nodes", 0, c.nodeSteps()...),
-		{ID: "api", Title: c.apiTitle(), Timeout: o.forAPI(), Do: c.guarded(c.waitAPI)},
-		{ID: "addons", Title: "Applying add-ons", Timeout: o.forAPI(), Do: c.guarded(c.apply)},
-	}
+		step.Step{ID: "api", Title: c.apiTitle(), Timeout: o.forAPI(), Do: c.guarded(c.waitAPI)},
+		step.Step{ID: "addons", Title: "Applying add-ons", Timeout: o.forAPI(), Do: c.guarded(c.apply)},
+	)
 	if o.Wait > 0 {
 		steps = append(steps,
 			step.Step{ID: "ready", Title: "Waiting for nodes and DNS", Timeout: o.Wait, Do: c.guarded(c.waitReady)},
@@ -169,7 +169,7 @@ func (c *creation) removeNode(ctx context.Context, name string) error {
 func (c *creation) removeNetworks(ctx context.Context) error {
 	list, err := c.engine.ListNetworks(ctx, c.mine())
 	for _, n := range list {
-		err = errors.Join(err, c.engine.RemoveNetwork(ctx, n.Name))
+		err = errors.Join(err, detach(ctx, c.engine, n), c.engine.RemoveNetwork(ctx, n.Name))
 	}
 	return engineError(err)
 }
@@ -250,6 +250,11 @@ func (c *creation) loadBalancerFiles(l *plan.LoadBalancer) ([]node.File, error) 
 // files are all files of a node, the rendered and the secret ones.
 func (c *creation) files(n plan.Node) ([]node.File, error) {
 	out := rendered(n.Files)
+	secrets, err := secretFiles(n.Secrets)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, secrets...)
 	add := func(files []pki.File) {
 		for _, f := range files {
 			out = append(out, node.File{Path: f.Path, Mode: f.Mode, Data: f.Data})

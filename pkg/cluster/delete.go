@@ -37,7 +37,7 @@ func Delete(ctx context.Context, eng engine.Engine, name string, o DeleteOptions
 		{ID: "network", Title: "Deleting the network", Do: func(ctx context.Context) (step.Undo, error) {
 			networks, err := eng.ListNetworks(ctx, sel)
 			for _, n := range networks {
-				err = errors.Join(err, eng.RemoveNetwork(ctx, n.Name))
+				err = errors.Join(err, detach(ctx, eng, n), eng.RemoveNetwork(ctx, n.Name))
 			}
 			return nil, err
 		}},

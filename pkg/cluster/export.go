@@ -276,7 +276,7 @@ func (x *export) inspect(ctx context.Context, n Node, w io.Writer) error {
 // isKey says whether a file is a key, or is likely to hold nothing but secrets.
 func isKey(name string) bool {
 	return path.Ext(name) == ".key" || path.Ext(name) == ".pem" || strings.Contains(name, "kubelet-client-") ||
-		strings.Contains(name, "kubernetes.io~secret") || strings.HasSuffix(name, "known_tokens.csv")
+		strings.HasSuffix(name, "/kubelet/config.json") || strings.Contains(name, "kubernetes.io~secret") || strings.HasSuffix(name, "known_tokens.csv")
 }
 
 // copy copies the regular files of a node's folder, or one file.

@@ -54,6 +54,9 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 		return
 	}
 	switch v.Kind() {
+	case reflect.Pointer: // to a section that is there, or is not
+		v.Set(reflect.New(v.Type().Elem()))
+		d.value(n, v.Elem(), path)
 	case reflect.Struct:
 		d.structure(n, v, path)
 	case reflect.Slice:
@@ -367,6 +370,8 @@ func allPaths(t reflect.Type, prefix string) []string {
 		switch ft := t.Field(i).Type; {
 		case ft.Kind() == reflect.Struct:
 			paths = append(paths, allPaths(ft, p)...)
+		case ft.Kind() == reflect.Pointer && ft.Elem().Kind() == reflect.Struct:
+			paths = append(paths, allPaths(ft.Elem(), p)...)
 		case ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct:
 			paths = append(paths, allPaths(ft.Elem(), p+"[]")...)
 		}

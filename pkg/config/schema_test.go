@@ -59,7 +59,7 @@ var limits = map[string]map[string]any{
 // required fields, by the place of the mapping.
 var required = map[string][]string{
 	"": {"apiVersion", "kind"}, "nodes[]": {"role"}, "nodes[].taints[]": {"key", "effect"}, "nodes[].mounts[]": {"hostPath", "containerPath"},
-	"nodes[].ports[]": {"containerPort"}, "files[]": {"path"}, "hosts[]": {"ip", "names"}, "nodes[].hosts[]": {"ip", "names"}, "kubeadmPatches[]": {"kind"}, "kubeadmPatches[].json6902[]": {"op", "path"},
+	"registries.hosts[]": {"host"}, "nodes[].ports[]": {"containerPort"}, "files[]": {"path"}, "hosts[]": {"ip", "names"}, "nodes[].hosts[]": {"ip", "names"}, "kubeadmPatches[]": {"kind"}, "kubeadmPatches[].json6902[]": {"op", "path"},
 }
 
 // oneOfTwo are mappings that have one of two fields.
@@ -93,6 +93,8 @@ func (m schemaMaker) of(t reflect.Type, path string, optional bool) map[string]a
 	}
 	out := map[string]any{}
 	switch t.Kind() {
+	case reflect.Pointer:
+		return m.of(t.Elem(), path, optional)
 	case reflect.String:
 		out["type"] = null("string")
 	case reflect.Bool:

@@ -33,6 +33,8 @@ type Cluster struct {
 	Nodes []Node `json:"nodes,omitempty"`
 	// Networking of the cluster.
 	Networking Networking `json:"networking,omitzero"`
+	// Registries that nodes pull images from.
+	Registries Registries `json:"registries,omitzero"`
 	// FeatureGates of Kubernetes, set on every component: the control plane,
 	// each kubelet, kube-proxy.
 	FeatureGates map[string]bool `json:"featureGates,omitempty"`

@@ -32,6 +32,7 @@ func Validate(c Cluster) error {
 	errs.nodes(c.Nodes)
 	errs.networking(c.Networking, countNodes(c.Nodes))
 	errs.mountsAndPorts(c.Nodes, c.Networking.IPFamily)
+	errs.registries(c.Registries)
 	errs.gates(c)
 	errs.patches(c)
 	errs.files(c.Files)

@@ -123,6 +123,14 @@ type Networks interface {
 	// RemoveNetwork removes by name; an absent network is success, one with a
 	// running container is an error.
 	RemoveNetwork(ctx context.Context, name string) error
+	// ConnectNetwork attaches a container that has a network, running or not, to a
+	// further one, with a static address there. It wraps ErrNotFound if either does
+	// not exist, ErrConflict if the container is attached to it already. An error
+	// leaves the container as it was.
+	ConnectNetwork(ctx context.Context, network, id string, ip netip.Addr) error
+	// DisconnectNetwork undoes that. A container or network that does not exist,
+	// and one that is not attached, is success.
+	DisconnectNetwork(ctx context.Context, network, id string) error
 }
 
 // Info is what an engine says of itself.
@@ -285,7 +293,7 @@ type Image struct {
 // NetworkSpec describes a bridge network.
 type NetworkSpec struct {
 	Name   string            `json:"name"`
-	Subnet netip.Prefix      `json:"subnet"`
+	Subnet netip.Prefix      `json:"subnet,omitzero"` // not valid: the engine picks a free one
 	Labels map[string]string `json:"labels,omitempty"`
 	MTU    int               `json:"mtu,omitempty"` // 0: the engine's default
 	// IPv6Subnet makes a dual-stack network; Subnet is then of IPv4.

@@ -213,5 +213,9 @@ func (m *maker) checkContainerd(at string, before, after map[string]any) config.
 	if path, _ := registry["config_path"].(string); path != "" && (registry["mirrors"] != nil || registry["configs"] != nil || registry["auths"] != nil) {
 		refuse("registry.config_path cannot be together with mirrors, configs or auths: containerd would not start its CRI; write everything below config_path")
 	}
+	if path, _ := registry["config_path"].(string); m.hasRegistries() &&
+		(path != "" && !slices.Contains(strings.Split(path, ":"), strings.TrimSuffix(certsDir, "/")) || registry["mirrors"] != nil || registry["configs"] != nil || registry["auths"] != nil) {
+		refuse("registry: together with registries, which rk writes below %s, mirrors, configs and auths cannot be set, and config_path must name that folder", strings.TrimSuffix(certsDir, "/"))
+	}
 	return errs
 }

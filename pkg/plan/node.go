@@ -124,6 +124,11 @@ func (m *maker) node(i int, n Node) (Node, error) {
 	if m.containerd != "" {
 		n.Files = append(n.Files, File{Path: containerdConfig, Mode: 0o644, Content: m.containerd})
 	}
+	reg, secrets, err := m.registryFiles()
+	if err != nil {
+		return n, err
+	}
+	n.Files, n.Secrets = append(n.Files, reg...), secrets
 	n.Certificates = []pki.Certificate{{
 		CA: pki.ClusterCA, CommonName: n.Name, Path: kubeletDir + "/pki/kubelet", Usages: []pki.Usage{pki.ServerAuth},
 		DNSNames: []string{n.Name}, IPs: addresses(n.IPs()...),
@@ -312,6 +317,11 @@ func (m *maker) addons() ([]Addon, error) {
 			return nil, fmt.Errorf("add-on %s: %w", a.name, err)
 		}
 		out = append(out, Addon{Name: a.name, Manifest: manifest, Deferred: a.name == "local-path-provisioner"})
+	}
+	if a, ok, err := m.registryAddon(); err != nil {
+		return nil, err
+	} else if ok {
+		out = append(out, a)
 	}
 	return out, nil
 }

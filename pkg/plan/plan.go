@@ -114,6 +114,14 @@ func Make(c config.Cluster, f Facts) (*Plan, error) {
 	if err := m.options(); err != nil {
 		return nil, err
 	}
+	if err := m.registries(); err != nil {
+		return nil, err
+	}
+	if p.Registries = m.beside; len(p.Registries) > 0 {
+		n := RegistryNetwork(f.MTU)
+		p.RegistryNetwork = &n
+		p.Network.Labels[LabelRegistries] = m.registryNames()
+	}
 	p.Warnings = append(p.Warnings, m.warnings...)
 	if mode == CgroupNone {
 		p.Warnings = append(p.Warnings, "no usable cgroup controllers (cpu, memory and pids) are delegated to this user: "+
@@ -193,6 +201,7 @@ type maker struct {
 	nodes     []Node         // name, role, addresses, labels and taints; no files yet
 	groups    []int          // of each node, its place in config.Nodes
 	ports     [][]engine.PortMapping
+	beside    []Registry // the registries, the local one first
 
 	// What patches may change.
 	dnsDomain, etcdDataDir string

@@ -24,6 +24,11 @@ type Facts struct {
 	// HostPorts are ports of the host that can be published, one for each of
 	// HostPorts of the configuration, in its order.
 	HostPorts []uint16 `json:"hostPorts,omitempty"`
+	// RegistryPort is the host's port of the local registry, if the cluster has
+	// one: that of the registry that there is, else one that can be had.
+	RegistryPort uint16 `json:"registryPort,omitempty"`
+	// RegistryHosts is what the files of registries.hosts say, in its order.
+	RegistryHosts []RegistryHostFacts `json:"registryHosts,omitempty"`
 	// MTU of the interface with the default route in the engine's network
 	// namespace, in bytes; 0 if unknown.
 	MTU int `json:"mtu"`
@@ -33,6 +38,14 @@ type Facts struct {
 	Objects []Object `json:"-"`
 	// Host is the machine that the nodes run on.
 	Host HostFacts `json:"host,omitzero"`
+}
+
+// RegistryHostFacts is what the host's files say of one of registries.hosts.
+type RegistryHostFacts struct {
+	CA         string `json:"ca,omitempty"`         // content of caFile
+	ClientCert string `json:"clientCert,omitempty"` // content of clientCertFile
+	// AuthFile is the file that has credentials for the host; empty: there are none to be used.
+	AuthFile string `json:"authFile,omitempty"`
 }
 
 // ImageFacts is what a node image says of itself through its labels.
@@ -53,6 +66,9 @@ type Plan struct {
 	Engine            string             `json:"engine"` // "podman" or "docker"
 	CgroupMode        CgroupMode         `json:"cgroupMode"`
 	Network           engine.NetworkSpec `json:"network"`
+	// Registries are attached to Network, and made if there are none yet, in RegistryNetwork.
+	Registries      []Registry          `json:"registries,omitempty"`
+	RegistryNetwork *engine.NetworkSpec `json:"registryNetwork,omitempty"`
 	// PodSubnets and ServiceSubnets are one of each address family, the primary first.
 	PodSubnets     []netip.Prefix `json:"podSubnets"`
 	ServiceSubnets []netip.Prefix `json:"serviceSubnets"`
@@ -97,6 +113,7 @@ type Node struct {
 	Taints    []Taint              `json:"taints,omitempty"`
 	Container engine.ContainerSpec `json:"container"`
 	Files     []File               `json:"files"`
+	Secrets   []Secret             `json:"secrets,omitempty"`
 	// Keys, certificates and kubeconfigs that are made for this node.
 	Certificates []pki.Certificate `json:"certificates,omitempty"`
 	Kubeconfigs  []pki.Kubeconfig  `json:"kubeconfigs"`

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,6 +38,8 @@ type host interface {
 	FreePort(ctx context.Context, protocol string, addr netip.Addr, port uint16) (uint16, error)
 	// Exists returns why there is no such file or folder, nil if there is.
 	Exists(path string) error
+	// AuthFiles are where this user's engines keep credentials, the first that counts first.
+	AuthFiles() []string
 	surroundings
 }
 
@@ -134,6 +137,23 @@ func (localHost) listen(ctx context.Context, protocol string, addr netip.Addr, p
 func (localHost) Exists(path string) error {
 	_, err := os.Stat(path)
 	return err
+}
+
+// AuthFiles follows containers-auth.json(5), then docker.
+func (localHost) AuthFiles() []string {
+	var out []string
+	add := func(variable, rest string) {
+		if dir := os.Getenv(variable); dir != "" {
+			out = append(out, filepath.Join(dir, rest))
+		}
+	}
+	add("REGISTRY_AUTH_FILE", "")
+	add("XDG_RUNTIME_DIR", "containers/auth.json")
+	add("XDG_CONFIG_HOME", "containers/auth.json")
+	add("HOME", ".config/containers/auth.json")
+	add("DOCKER_CONFIG", "config.json")
+	add("HOME", ".docker/config.json")
+	return out
 }
 
 // route is one line of the kernel's IPv4 routing table.

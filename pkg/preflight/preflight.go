@@ -30,6 +30,7 @@ type Engine interface {
 	Info(ctx context.Context) (engine.Info, error)
 	InspectImage(ctx context.Context, ref string) (engine.Image, error)
 	ListNetworks(ctx context.Context, sel map[string]string) ([]engine.Network, error)
+	ListContainers(ctx context.Context, sel map[string]string) ([]engine.Container, error)
 }
 
 // Image returns what the node image ref says of itself. It wraps
@@ -108,6 +109,9 @@ func gather(ctx context.Context, eng Engine, c config.Cluster, image plan.ImageF
 		}
 	}
 	if err := hostPaths(h, c); err != nil {
+		return f, err
+	}
+	if err := registries(ctx, eng, h, c.Registries, &f); err != nil {
 		return f, err
 	}
 	if f.Host, err = hostFacts(ctx, h, f.Engine, c); err != nil {

@@ -76,6 +76,7 @@ func (fakeHost) Exists(path string) error {
 	}
 	return nil
 }
+func (fakeHost) AuthFiles() []string { return nil }
 func (h fakeHost) FreePort(_ context.Context, protocol string, addr netip.Addr, port uint16) (uint16, error) {
 	switch {
 	case protocol == "udp" && port == 6443:
@@ -272,7 +273,7 @@ func TestGatherNoFreeSubnet(t *testing.T) {
 	if err != nil || !pools[2].Overlaps(got.Subnet) {
 		t.Errorf("subnet is %s (%v), want one in %s", got.Subnet, err, pools[2])
 	}
-	h := fakeHost{[]taken{{netip.MustParsePrefix("192.168.0.0/16"), "a test"}}}
+	h := fakeHost{taken: []taken{{netip.MustParsePrefix("192.168.0.0/16"), "a test"}}}
 	if _, err := gather(t.Context(), enginetest.NewFake(), c, imageFacts(), h); !errors.Is(err, problem.SubnetClash) {
 		t.Errorf("error is %v, want SubnetClash", err)
 	}
@@ -285,7 +286,7 @@ func TestGatherConfiguredSubnet(t *testing.T) {
 	if err != nil || got.Subnet.String() != "10.77.1.0/28" {
 		t.Errorf("subnet is %s (%v), want the configured one", got.Subnet, err)
 	}
-	h := fakeHost{[]taken{{netip.MustParsePrefix("10.77.0.0/16"), "a route through wg0"}}}
+	h := fakeHost{taken: []taken{{netip.MustParsePrefix("10.77.0.0/16"), "a route through wg0"}}}
 	_, err = gather(t.Context(), enginetest.NewFake(), c, imageFacts(), h)
 	if !errors.Is(err, problem.SubnetClash) || !strings.Contains(err.Error(), "10.77.0.0/16 of a route through wg0") {
 		t.Errorf("error is %v, want SubnetClash that names the route", err)

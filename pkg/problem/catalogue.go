@@ -264,6 +264,30 @@ var (
 	}
 )
 
+// RK5xx: registries beside the clusters.
+var (
+	RegistryNotFound = &Problem{
+		Code: "RK531", Exit: ExitFailure,
+		Summary: "there is no registry of this name",
+		Advice:  "'rk get registries' lists the registries of this user.",
+	}
+	RegistryInUse = &Problem{
+		Code: "RK532", Exit: ExitFailure,
+		Summary: "clusters use the registry",
+		Advice:  "Delete the clusters that are named above first, or delete the registry all the same with --force: they then pull from it no more.",
+	}
+	RegistryDiffers = &Problem{
+		Code: "RK533", Exit: ExitFailure,
+		Summary: "a registry of this name is there already, and it is another one",
+		Advice:  "Use it as it is ('rk get registries' shows it), or delete it with everything in it: 'rk delete registry NAME'.",
+	}
+	RegistryNotServing = &Problem{
+		Code: "RK534", Exit: ExitFailure,
+		Summary: "the registry did not start to serve in time",
+		Advice:  "Its last log lines are above. 'podman logs NAME' or 'docker logs NAME' shows more; 'rk delete registry NAME' removes it.",
+	}
+)
+
 // RK6xx: the kubeconfig.
 var (
 	KubeconfigUnreadable = &Problem{
@@ -302,5 +326,6 @@ var catalogue = slices.Concat([]*Problem{
 	NodeExited, APINotServing, NodesNotReady, AddonNotAvailable, AddonRejected, LeftOver, Interrupted,
 	NodeNotFound, NodeNotRunning, ImportFailed, ClusterUnhealthy,
 	ManifestRejected, ManifestNotAvailable,
+	RegistryNotFound, RegistryInUse, RegistryDiffers, RegistryNotServing,
 	KubeconfigUnreadable, KubeconfigLocked, KubeconfigUnwritable,
 }, checks, []*Problem{Internal})

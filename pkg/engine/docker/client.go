@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -241,6 +242,29 @@ func (c *Client) ListNetworks(ctx context.Context, sel map[string]string) ([]eng
 	}
 	slices.SortFunc(list, func(a, b engine.Network) int { return cmp.Compare(a.Name, b.Name) })
 	return list, nil
+}
+
+// ConnectNetwork implements engine.Networks.
+func (c *Client) ConnectNetwork(ctx context.Context, name, id string, ip netip.Addr) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	endpoint := &network.EndpointSettings{}
+	setAddresses(endpoint, ip)
+	err := classify(answered(ctx, c.api.NetworkConnect(ctx, name, id, endpoint)), attaching)
+	return wrap(err, "connect container %s to network %s", id, name)
+}
+
+// DisconnectNetwork implements engine.Networks.
+func (c *Client) DisconnectNetwork(ctx context.Context, name, id string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err := classify(answered(ctx, c.api.NetworkDisconnect(ctx, name, id, false)), detaching)
+	if errors.Is(err, engine.ErrNotFound) {
+		return nil
+	}
+	return wrap(err, "disconnect container %s from network %s", id, name)
 }
 
 // RemoveNetwork implements engine.Networks.

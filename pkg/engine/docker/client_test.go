@@ -401,3 +401,49 @@ func TestReuse(t *testing.T) {
 		t.Errorf("%d of 5 calls reused the connection", reused)
 	}
 }
+
+func TestConnectNetwork(t *testing.T) {
+	const connect, disconnect = "POST /networks/n/connect", "POST /networks/n/disconnect"
+	api, c := serveAPI(t)
+	var body string
+	api.on(connect, func(_ http.ResponseWriter, r *http.Request) {
+		data, err := io.ReadAll(r.Body)
+		if body = string(data); err != nil {
+			t.Error(err)
+		}
+	})
+	ip := netip.MustParseAddr("10.200.0.254")
+	if err := c.ConnectNetwork(t.Context(), "n", "c", ip); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(body, `"Container":"c"`) || !strings.Contains(body, `"IPv4Address":"10.200.0.254"`) {
+		t.Errorf("body %s", body)
+	}
+	for message, want := range map[string]error{
+		"endpoint with name c already exists in network n": engine.ErrConflict,
+		"network n not found":                              engine.ErrNotFound,
+	} {
+		status := http.StatusForbidden
+		if errors.Is(want, engine.ErrNotFound) {
+			status = http.StatusNotFound
+		}
+		api.fail(connect, status, message)
+		if err := c.ConnectNetwork(t.Context(), "n", "c", ip); !errors.Is(err, want) {
+			t.Errorf("%s: got %v", message, err)
+		}
+	}
+	for message, status := range map[string]int{
+		"container 1 is not connected to network n":     http.StatusInternalServerError,
+		"container 1 is not connected to the network n": http.StatusForbidden,
+		"No such container: c":                          http.StatusNotFound,
+	} {
+		api.fail(disconnect, status, message)
+		if err := c.DisconnectNetwork(t.Context(), "n", "c"); err != nil {
+			t.Errorf("%s: got %v", message, err)
+		}
+	}
+	api.fail(disconnect, http.StatusInternalServerError, "it went wrong")
+	if err := c.DisconnectNetwork(t.Context(), "n", "c"); err == nil || err.Error() != "disconnect container c from network n: it went wrong" {
+		t.Errorf("got %v", err)
+	}
+}

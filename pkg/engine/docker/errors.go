@@ -83,6 +83,15 @@ var (
 	}
 )
 
+var (
+	attaching = []pattern{
+		{regexp.MustCompile(`already exists in network|is already connected to network`), engine.ErrConflict}, // libnetwork ErrEndpointExists, daemon/container_operations.go
+	}
+	detaching = []pattern{
+		{regexp.MustCompile(`is not connected to (the )?network`), engine.ErrNotFound}, // daemon/container_operations.go
+	}
+)
+
 // classify gives err the kind that the first matching pattern says.
 func classify(err error, patterns []pattern) error {
 	var e *apiError

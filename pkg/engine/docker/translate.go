@@ -77,22 +77,27 @@ func createRequest(s engine.ContainerSpec) container.CreateRequest {
 	if s.Network != "" {
 		host.NetworkMode = container.NetworkMode(s.Network)
 		endpoint := &network.EndpointSettings{Aliases: s.Aliases}
-		for _, ip := range []netip.Addr{s.IP, s.IPv6} {
-			if !ip.IsValid() {
-				continue
-			}
-			if endpoint.IPAMConfig == nil {
-				endpoint.IPAMConfig = &network.EndpointIPAMConfig{}
-			}
-			if ip.Is4() {
-				endpoint.IPAMConfig.IPv4Address = ip.String()
-			} else {
-				endpoint.IPAMConfig.IPv6Address = ip.String()
-			}
-		}
+		setAddresses(endpoint, s.IP, s.IPv6)
 		networking.EndpointsConfig = map[string]*network.EndpointSettings{s.Network: endpoint}
 	}
 	return container.CreateRequest{Config: config, HostConfig: host, NetworkingConfig: networking}
+}
+
+// setAddresses gives an endpoint static addresses, as far as they are valid.
+func setAddresses(endpoint *network.EndpointSettings, addresses ...netip.Addr) {
+	for _, ip := range addresses {
+		if !ip.IsValid() {
+			continue
+		}
+		if endpoint.IPAMConfig == nil {
+			endpoint.IPAMConfig = &network.EndpointIPAMConfig{}
+		}
+		if ip.Is4() {
+			endpoint.IPAMConfig.IPv4Address = ip.String()
+		} else {
+			endpoint.IPAMConfig.IPv6Address = ip.String()
+		}
+	}
 }
 
 // environment is a list of variables, ordered by name so that the result
@@ -175,12 +180,11 @@ func portBinding(p engine.PortMapping) (nat.Port, nat.PortBinding) {
 
 // networkOptions translates what CreateNetwork is asked for.
 func networkOptions(n engine.NetworkSpec) network.CreateOptions {
-	options := network.CreateOptions{
-		Driver: network.NetworkBridge, Labels: n.Labels,
-		IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: n.Subnet.String()}}},
-	}
-	if n.IPv6Subnet.IsValid() {
-		options.IPAM.Config = append(options.IPAM.Config, network.IPAMConfig{Subnet: n.IPv6Subnet.String()})
+	options := network.CreateOptions{Driver: network.NetworkBridge, Labels: n.Labels, IPAM: &network.IPAM{}}
+	for _, p := range []netip.Prefix{n.Subnet, n.IPv6Subnet} {
+		if p.IsValid() {
+			options.IPAM.Config = append(options.IPAM.Config, network.IPAMConfig{Subnet: p.String()})
+		}
 	}
 	if n.Subnet.Addr().Is6() || n.IPv6Subnet.IsValid() {
 		enable := true

@@ -31,8 +31,9 @@ type fakeContainer struct {
 	id       string
 	spec     engine.ContainerSpec
 	imageID  string
-	ports    []engine.PortMapping // spec.Ports with host ports filled in
-	ip       netip.Addr           // while running
+	ports    []engine.PortMapping  // spec.Ports with host ports filled in
+	ip       netip.Addr            // while running
+	attached map[string]netip.Addr // further networks, and the address in each
 	state    engine.State
 	exitCode int
 	created  time.Time

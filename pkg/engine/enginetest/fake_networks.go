@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -27,6 +28,9 @@ var (
 // CreateNetwork implements engine.Networks.
 func (f *Fake) CreateNetwork(ctx context.Context, n engine.NetworkSpec) error {
 	return f.do(ctx, Call{Op: "CreateNetwork", Target: n.Name}, f.locked(func() error {
+		if !n.Subnet.IsValid() {
+			n.Subnet = f.freeSubnet()
+		}
 		subnets := []netip.Prefix{n.Subnet}
 		if n.IPv6Subnet != (netip.Prefix{}) {
 			if subnets = append(subnets, n.IPv6Subnet); !n.IPv6Subnet.Addr().Is6() || n.Subnet.Addr().Is6() {
@@ -53,6 +57,20 @@ func (f *Fake) CreateNetwork(ctx context.Context, n engine.NetworkSpec) error {
 	}))
 }
 
+// freeSubnet is the first /24 from 10.89.0.0 on that no network has, as Podman picks.
+func (f *Fake) freeSubnet() netip.Prefix {
+	for i := byte(0); ; i++ {
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 89, i, 0}), 24)
+		taken := false
+		for _, other := range f.networks {
+			taken = taken || slices.ContainsFunc(other.Subnets, p.Overlaps)
+		}
+		if !taken {
+			return p
+		}
+	}
+}
+
 // ListNetworks implements engine.Networks.
 func (f *Fake) ListNetworks(ctx context.Context, sel map[string]string) ([]engine.Network, error) {
 	list := []engine.Network{}
@@ -76,13 +94,68 @@ func (f *Fake) ListNetworks(ctx context.Context, sel map[string]string) ([]engin
 func (f *Fake) RemoveNetwork(ctx context.Context, name string) error {
 	return f.do(ctx, Call{Op: "RemoveNetwork", Target: name}, f.locked(func() error {
 		for _, c := range f.containers {
-			if c.spec.Network == name {
+			if _, attached := c.attached[name]; attached || c.spec.Network == name {
 				return fmt.Errorf("network %s: %w by container %s", name, errInUse, c.spec.Name)
 			}
 		}
 		delete(f.networks, name)
 		return nil
 	}))
+}
+
+// ConnectNetwork implements engine.Networks.
+func (f *Fake) ConnectNetwork(ctx context.Context, network, id string, ip netip.Addr) error {
+	return f.do(ctx, Call{Op: "ConnectNetwork", Target: network + " " + f.name(id)}, f.locked(func() error {
+		c, err := f.find(id)
+		if err != nil {
+			return err
+		}
+		n, ok := f.networks[network]
+		if !ok {
+			return fmt.Errorf("network %s: %w", network, engine.ErrNotFound)
+		}
+		if _, attached := c.attached[network]; attached || c.spec.Network == network {
+			return fmt.Errorf("container %s in network %s: %w", c.spec.Name, network, engine.ErrConflict)
+		}
+		if c.spec.Network == "" {
+			return fmt.Errorf("container %s: %w", c.spec.Name, errNoNetwork)
+		}
+		if !slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return p.Contains(ip) }) {
+			return fmt.Errorf("%s: %w", ip, errIPOutside)
+		}
+		for _, other := range f.containers {
+			if other.attached[network] == ip || other.spec.Network == network && other.ip == ip {
+				return fmt.Errorf("%s: %w", ip, errIPTaken)
+			}
+		}
+		if c.attached == nil {
+			c.attached = map[string]netip.Addr{}
+		}
+		c.attached[network] = ip
+		return nil
+	}))
+}
+
+// DisconnectNetwork implements engine.Networks.
+func (f *Fake) DisconnectNetwork(ctx context.Context, network, id string) error {
+	return f.do(ctx, Call{Op: "DisconnectNetwork", Target: network + " " + f.name(id)}, f.locked(func() error {
+		if c, err := f.find(id); err == nil {
+			delete(c.attached, network)
+		}
+		return nil
+	}))
+}
+
+// Attached returns the networks that a container was attached to after it was
+// made, with its address in each.
+func (f *Fake) Attached(nameOrID string) map[string]netip.Addr {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c, err := f.find(nameOrID)
+	if err != nil {
+		return nil
+	}
+	return maps.Clone(c.attached)
 }
 
 // assign picks the address of a container that is about to start: the static
@@ -104,6 +177,9 @@ func (f *Fake) assign(c *fakeContainer) (netip.Addr, error) {
 	for _, other := range f.containers {
 		if other.spec.Network == c.spec.Network && other.state == engine.StateRunning {
 			taken[other.ip] = true
+		}
+		if ip, ok := other.attached[c.spec.Network]; ok {
+			taken[ip] = true
 		}
 	}
 	switch gateway := subnet.Addr().Next(); {

@@ -56,6 +56,7 @@ func Run(t *testing.T, newEngine func(t *testing.T) engine.Engine, o Options) {
 		{"Exec", (*suite).exec},
 		{"Copy", (*suite).copy},
 		{"Networks", (*suite).networks},
+		{"Attach", (*suite).attach},
 		{"Ports", (*suite).ports},
 		{"Host", (*suite).host},
 		{"Cancelled", (*suite).cancelled},

@@ -309,8 +309,10 @@ func (s *suite) cancelled() {
 		"CreateNetwork": func() error {
 			return s.CreateNetwork(ctx, engine.NetworkSpec{Name: s.unique("n"), Subnet: netip.MustParsePrefix("10.212.3.0/24")})
 		},
-		"ListNetworks":  func() error { _, err := s.ListNetworks(ctx, nil); return err },
-		"RemoveNetwork": func() error { return s.RemoveNetwork(ctx, n.Name) },
+		"ListNetworks":      func() error { _, err := s.ListNetworks(ctx, nil); return err },
+		"RemoveNetwork":     func() error { return s.RemoveNetwork(ctx, n.Name) },
+		"ConnectNetwork":    func() error { return s.ConnectNetwork(ctx, n.Name, id, far(n)) },
+		"DisconnectNetwork": func() error { return s.DisconnectNetwork(ctx, n.Name, id) },
 	} {
 		if err := call(); err == nil || !strings.Contains(fmt.Sprint(err), context.Canceled.Error()) {
 			s.Errorf("%s: %v, want %v", op, err, context.Canceled)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -400,6 +401,31 @@ func (c *Client) RemoveNetwork(ctx context.Context, name string) error {
 		return nil
 	}
 	return wrap(err, "remove network %s", name)
+}
+
+// ConnectNetwork implements engine.Networks.
+func (c *Client) ConnectNetwork(ctx context.Context, network, id string, ip netip.Addr) error {
+	err := c.do(ctx, func(ctx context.Context) error {
+		return networks.Connect(ctx, network, id, &nettypes.PerNetworkOptions{StaticIPs: []net.IP{ip.AsSlice()}})
+	})
+	err = classify(err, attaching)
+	if err != nil && !errors.Is(err, engine.ErrConflict) && !errors.Is(err, engine.ErrNotFound) {
+		// Up to Podman 5.4, a container whose attachment fails is in the network for
+		// Podman's records, and can no longer be listed. What this answers does not matter.
+		longer, cancel := settling(ctx)
+		defer cancel()
+		_ = c.DisconnectNetwork(longer, network, id)
+	}
+	return wrap(err, "connect container %s to network %s", id, network)
+}
+
+// DisconnectNetwork implements engine.Networks.
+func (c *Client) DisconnectNetwork(ctx context.Context, network, id string) error {
+	err := c.do(ctx, func(ctx context.Context) error { return networks.Disconnect(ctx, network, id, nil) })
+	if err = classify(err, detaching); errors.Is(err, engine.ErrNotFound) {
+		return nil
+	}
+	return wrap(err, "disconnect container %s from network %s", id, network)
 }
 
 // wrap adds what was done to an error, if there is one.

@@ -316,6 +316,47 @@ func TestNetworkErrors(t *testing.T) {
 	}
 }
 
+func TestConnectNetwork(t *testing.T) {
+	const connect, disconnect = "POST /networks/n/connect", "POST /networks/n/disconnect"
+	api, c := serveAPI(t)
+	var body string
+	api.on(connect, func(_ http.ResponseWriter, r *http.Request) {
+		data, err := io.ReadAll(r.Body)
+		if body = string(data); err != nil {
+			t.Error(err)
+		}
+	})
+	ip := netip.MustParseAddr("10.200.0.254")
+	if err := c.ConnectNetwork(t.Context(), "n", "c", ip); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(body, `"container":"c"`) || !strings.Contains(body, `"static_ips":["10.200.0.254"]`) {
+		t.Errorf("body %s", body)
+	}
+	for message, want := range map[string]error{
+		"container c is already connected to network n":               engine.ErrConflict,
+		"unable to find network with name or ID n: network not found": engine.ErrNotFound,
+	} {
+		api.fail(connect, http.StatusInternalServerError, message)
+		if err := c.ConnectNetwork(t.Context(), "n", "c", ip); !errors.Is(err, want) {
+			t.Errorf("%s: got %v", message, err)
+		}
+	}
+	for message, status := range map[string]int{
+		"container c is not connected to network n": http.StatusInternalServerError,
+		"no such container":                         http.StatusNotFound,
+	} {
+		api.fail(disconnect, status, message)
+		if err := c.DisconnectNetwork(t.Context(), "n", "c"); err != nil {
+			t.Errorf("%s: got %v", message, err)
+		}
+	}
+	api.fail(disconnect, http.StatusInternalServerError, "netavark: exit status 1")
+	if err := c.DisconnectNetwork(t.Context(), "n", "c"); err == nil || err.Error() != "disconnect container c from network n: netavark: exit status 1" {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestDialErrors(t *testing.T) {
 	t.Parallel()
 	for _, uri := range []string{"", "tcp://127.0.0.1:1", "unix://relative", "/run/podman.sock"} {

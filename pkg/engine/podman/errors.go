@@ -69,6 +69,16 @@ var (
 	}
 )
 
+var (
+	attaching = []pattern{
+		{regexp.MustCompile(`already connected to network`), engine.ErrConflict}, // libpod define.ErrNetworkConnected
+		{regexp.MustCompile(`network not found`), engine.ErrNotFound},            // before 5.0
+	}
+	detaching = []pattern{
+		{regexp.MustCompile(`is not connected to network|network not found`), engine.ErrNotFound}, // libpod/networking_common.go
+	}
+)
+
 // classify gives err the kind that the first matching pattern says.
 func classify(err error, patterns []pattern) error {
 	var e *apiError

@@ -12,7 +12,7 @@ import (
 // Part is a group of programs that come from one Go module at one version.
 type Part struct {
 	Name     string // e.g. "containerd", "kubernetes-v1.36"
-	Module   string // Go module path; "" if Source is set
+	Module   string // Go module path; "" if there is nothing but Source
 	Version  string // e.g. "v2.4.2"
 	Binaries []Binary
 	// Source is main.go of a program that is part of this repository.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rootless-kubernetes/rk/images/pause"
 	"github.com/rootless-kubernetes/rk/node-image/await"
+	"github.com/rootless-kubernetes/rk/node-image/registry"
 )
 
 // recipes says, for each part that is the same for every Kubernetes release,
@@ -74,6 +75,13 @@ var recipes = map[string]func(PinnedPart) Part{
 		return part
 	},
 	"pause": func(p PinnedPart) Part { return own(p, pause.Source) },
+	"registry": func(p PinnedPart) Part {
+		return Part{
+			Name: p.Name, Module: p.Module, Version: p.Version, Source: registry.Source,
+			Binaries: []Binary{{Name: "registry", Package: "main.go"}}, // by name, as the build of rk itself ignores it
+			Stamps:   map[string]string{p.Module + "/version.version": p.Version},
+		}
+	},
 	"runc": func(p PinnedPart) Part {
 		part := pinned(p, "")
 		part.Cgo = true // nsexec and libseccomp are C

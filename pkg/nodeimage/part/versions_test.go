@@ -4,6 +4,8 @@ package part
 
 import (
 	"errors"
+	"go/parser"
+	"go/token"
 	"io/fs"
 	"path"
 	"slices"
@@ -206,6 +208,9 @@ func TestRequirementsAgreeWithVersions(t *testing.T) {
 		for _, b := range p.Binaries {
 			packages = append(packages, b.Package)
 		}
+		if p.Source != nil {
+			packages = importsBelow(t, p.Source, p.Module)
+		}
 		slices.Sort(packages)
 		slices.Sort(m.tools)
 		if diff := cmp.Diff(packages, m.tools); diff != "" {
@@ -219,6 +224,22 @@ func TestRequirementsAgreeWithVersions(t *testing.T) {
 			t.Errorf("%s.sum has no checksum of %s %s", p.Name, p.Module, p.Version)
 		}
 	}
+}
+
+// importsBelow are the imports of a program's only file that come from a module.
+func importsBelow(t *testing.T, source []byte, module string) []string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "main.go", source, parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, i := range file.Imports {
+		if p := strings.Trim(i.Path.Value, `"`); strings.HasPrefix(p, module+"/") {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 func TestKubernetesStagingModulesAreOfTheRelease(t *testing.T) {
