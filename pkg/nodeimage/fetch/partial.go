@@ -136,7 +136,7 @@ func (p *partial) accept(resp *http.Response) error {
 		total = max(resp.ContentLength, 0)
 	case http.StatusPartialContent:
 		m := contentRangeRe.FindStringSubmatch(resp.Header.Get("Content-Range"))
-		if m == nil || m[1] != strconv.FormatInt(p.size, 10) {
+		if len(m) == 0 || m[1] != strconv.FormatInt(p.size, 10) {
 			return errors.Join(fmt.Errorf("the server sent the bytes %q instead of those from %d on", resp.Header.Get("Content-Range"), p.size), p.restart())
 		}
 		p.resumed = true
