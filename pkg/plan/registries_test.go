@@ -78,7 +78,9 @@ func TestCachesBehindProxies(t *testing.T) {
 		if got := p.Registries[0].Container.Env["HTTPS_PROXY"]; got != "" {
 			t.Errorf("the local registry has HTTPS_PROXY=%s", got)
 		}
-		warned := slices.ContainsFunc(p.Warnings, func(w string) bool { return strings.Contains(w, "the cache of registry.example.com:443 does not use the proxies") })
+		warned := slices.ContainsFunc(p.Warnings, func(w string) bool {
+			return strings.Contains(w, "the cache of registry.example.com:443 does not use the proxies")
+		})
 		if warned != (want == "") {
 			t.Errorf("%s: warnings %q", proxy, p.Warnings)
 		}
