@@ -65,6 +65,9 @@ its line; what a file asks for and has no effect here is a warning.`,
 				if err == nil {
 					warnings, err = f.check()
 				}
+				if err == nil {
+					err = inlineManifests(f)
+				}
 				if err != nil {
 					all = errors.Join(all, err)
 					continue

@@ -28,6 +28,8 @@ func (f *manifestFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringArrayVar(&f.manifests, "manifest", nil, "file, folder or URL of Kubernetes objects to apply to the new cluster; can be repeated")
 	fs.StringArrayVar(&f.kustomizations, "kustomize", nil, "folder of a kustomization to apply to the new cluster; can be repeated")
+	mustMark(cmd.MarkFlagFilename("manifest", "yaml", "yml", "json"))
+	mustMark(cmd.MarkFlagDirname("kustomize"))
 }
 
 // over returns a configuration with what the flags add.
@@ -65,6 +67,15 @@ func given(ctx context.Context, c config.Cluster) (config.Cluster, []plan.Object
 	}
 	objects, err := manifest.Read(ctx, c)
 	return c, objects, err
+}
+
+// inlineManifests checks the manifests that are in a configuration file.
+func inlineManifests(f configFile) error {
+	err := manifest.CheckInline(f.cluster)
+	if cause := errors.Unwrap(err); cause != nil {
+		return problem.ManifestInvalid.Wrapf("%s: %w", f.name, cause)
+	}
+	return err
 }
 
 // maxSource is how large a file for nodes may be, in bytes: rk has it in memory

@@ -209,5 +209,15 @@ func engineError(err error) error {
 	if strings.Contains(err.Error(), "no space left on device") {
 		return problem.DiskFull.Wrap(err)
 	}
+	if strings.Contains(err.Error(), "remount-ro ") {
+		return problem.EngineFailed.With(readOnlyAdvice).Wrap(err)
+	}
 	return problem.EngineFailed.Wrap(err)
 }
+
+// readOnlyAdvice is for what Docker answers when files are copied into a
+// container that has a read-only mount: for the copy it mounts everything once
+// more, and forgets that a user namespace must keep nosuid, nodev and noexec
+// (seen with 26.1; openContainerFS in moby's daemon/containerfs_linux.go).
+const readOnlyAdvice = `Rootless Docker cannot make this mount read-only, because the file system of its source has nosuid, nodev or noexec ('findmnt -T PATH' shows it; /tmp often has).
+Mount a folder of another file system, for example one in your home, leave readOnly out, or use Podman: --engine podman.`

@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -122,5 +123,22 @@ func TestGivenFiles(t *testing.T) {
 	h, data, err := f.File("demo-control-plane", "/etc/app/key")
 	if err != nil || h.Mode != 0o400 || h.Uid != 1000 || h.Gid != 2000 || string(data) != "a\x00\xff" {
 		t.Errorf("%+v, %q, %v", h, data, err)
+	}
+}
+
+// What rootless Docker cannot do has a fix of its own.
+func TestReadOnlyMountOfDocker(t *testing.T) {
+	t.Parallel()
+	f := enginetest.NewFake(testImage)
+	f.Before(func(_ context.Context, c enginetest.Call) error {
+		if c.Op == "CopyIn" {
+			return errors.New("copy to x:/: remount-ro /merged/mnt/shared, flags: 0x1021: operation not permitted")
+		}
+		return nil
+	})
+	ctx, o := options(t)
+	_, err := Create(ctx, f, testPlan(t, "demo", 0), o)
+	if p, ok := problem.Of(err); !ok || p.Code != problem.EngineFailed.Code || !strings.Contains(p.Advice, "nosuid") {
+		t.Errorf("error is %v", err)
 	}
 }

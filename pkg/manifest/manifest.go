@@ -60,6 +60,25 @@ func Read(ctx context.Context, c config.Cluster) ([]plan.Object, error) {
 	return objects, nil
 }
 
+// CheckInline finds what is wrong with the objects that are in the
+// configuration itself: what Read finds without reading anything.
+func CheckInline(c config.Cluster) error {
+	var texts []text
+	for i, m := range c.Manifests {
+		if m.Inline != "" {
+			texts = append(texts, inline(i, m))
+		}
+	}
+	if _, err := parse(texts); err != nil {
+		return problem.ManifestInvalid.Wrap(err)
+	}
+	return nil
+}
+
+func inline(i int, m config.Manifest) text {
+	return text{fmt.Sprintf("manifests[%d].inline", i), []byte(m.Inline)}
+}
+
 // text is what is in one place.
 type text struct {
 	name string // for messages
@@ -72,7 +91,7 @@ func read(ctx context.Context, i int, m config.Manifest) ([]text, error) {
 		data, err := download(ctx, m.URL, m.SHA256)
 		return []text{{shown(m.URL), data}}, err
 	case m.Inline != "":
-		return []text{{fmt.Sprintf("manifests[%d].inline", i), []byte(m.Inline)}}, nil
+		return []text{inline(i, m)}, nil
 	}
 	info, err := os.Stat(m.Path)
 	if err != nil {

@@ -114,7 +114,7 @@ func checkAddedLayer(t *testing.T, res *Result) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	digest := res.Layers[len(res.Layers)-1].Digest
 	r := tar.NewReader(f)
 	for {

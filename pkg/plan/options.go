@@ -198,6 +198,9 @@ func (m *maker) noProxy(list []string) []string {
 	for _, n := range m.nodes {
 		out = append(out, n.Name)
 	}
+	if m.balancer != nil {
+		out = append(out, m.balancer.Name)
+	}
 	seen := map[string]bool{}
 	return slices.DeleteFunc(out, func(s string) bool {
 		dup := seen[s]

@@ -165,7 +165,7 @@ func (c *Client) attempt(ctx context.Context, p *partial) error {
 	if err != nil {
 		return unwrapURL(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	if err := p.accept(resp); err != nil {
 		return err
 	}
