@@ -19,8 +19,8 @@ import (
 )
 
 // dialTimeout is how long a cache tries to reach its upstream before it serves
-// what it has. Nodes wait 30 s for an answer (core/remotes/docker/config/hosts.go of
-// containerd), which is also how long Go's own transport tries.
+// what it has. Go's own transport tries for 30 s, which is as long as containerd
+// waits for an answer (ResponseHeaderTimeout in its core/remotes/docker/registry.go).
 const dialTimeout = 5 * time.Second
 
 func main() {
