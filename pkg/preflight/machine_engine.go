@@ -84,9 +84,15 @@ func ask(ctx context.Context, eng Engine) (info engine.Info, networks []Route, e
 
 // pastaDate is in what pasta says of its version: "pasta 2025_01_21.4f2c8e7",
 // or "pasta 0.0~git20250503.587980c-2" where Debian built it.
-var pastaDate = regexp.MustCompile(`(20\d\d)_?(\d\d)_?(\d\d)`)
+// In the program's file a commit follows, in whatever form.
+var (
+	pastaDate   = regexp.MustCompile(`(20\d\d)_?(\d\d)_?(\d\d)`)
+	pastaInFile = regexp.MustCompile(`(20\d\d)_?(\d\d)_?(\d\d)\.g?[0-9a-f]{7}`)
+)
 
-// pasta is the date of the version of pasta that is installed.
+// pasta is the date of the version of pasta that is installed. Many of them say
+// it to a terminal alone: they end without writing out what was printed to a
+// pipe. Then it is looked for in the program itself.
 func (m Machine) pasta(ctx context.Context) Fact[string] {
 	path := m.find("pasta")
 	if path == "" {
@@ -97,6 +103,13 @@ func (m Machine) pasta(ctx context.Context) Fact[string] {
 		return unknown[string](path + " --version: " + err.Error())
 	}
 	d := pastaDate.FindSubmatch(out)
+	if len(bytes.TrimSpace(out)) == 0 {
+		program, err := os.ReadFile(m.path(path))
+		if err != nil {
+			return unknown[string](err.Error())
+		}
+		d = pastaInFile.FindSubmatch(program)
+	}
 	if d == nil {
 		return unknown[string](path + " --version does not say it")
 	}

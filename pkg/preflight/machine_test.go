@@ -487,19 +487,23 @@ func BenchmarkCreate(b *testing.B) {
 // TestPastaVersion: pasta's own way to say its version, and Debian's.
 func TestPastaVersion(t *testing.T) {
 	t.Parallel()
-	for out, want := range map[string]Fact[string]{
-		"pasta 2025_01_21.4f2c8e7":        known("20250121"),
-		"pasta 0.0~git20250503.587980c-2": known("20250503"),
-		"pasta unknown version":           unknown[string]("/usr/bin/pasta --version does not say it"),
+	for program, want := range map[string]Fact[string]{
+		"echo pasta 2025_01_21.4f2c8e7":             known("20250121"),
+		"echo pasta '0.0~git20250503.587980c-2'":    known("20250503"),
+		"echo pasta unknown version":                unknown[string]("/usr/bin/pasta --version does not say it"),
+		"exit 0\n0.0~git20250503.587980c-2+deb13u1": known("20250503"), // says nothing to a pipe
+		"exit 0\n2025_01_21.4f2c8e7":                known("20250121"),
+		"exit 0\n0^20250217.ga1e48a0-1.fc41":        known("20250217"),
+		"exit 0":                                    unknown[string]("/usr/bin/pasta --version does not say it"),
 	} {
 		root := t.TempDir()
-		put(t, root, "usr/bin/pasta", "#!/bin/sh\necho '"+out+"'\n")
+		put(t, root, "usr/bin/pasta", "#!/bin/sh\n"+program+"\n")
 		if err := os.Chmod(filepath.Join(root, "usr/bin/pasta"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		m := Machine{Root: root, Env: func(string) string { return "/usr/bin" }}
 		if got := m.pasta(t.Context()); got != want {
-			t.Errorf("%s: %+v, want %+v", out, got, want)
+			t.Errorf("%s: %+v, want %+v", program, got, want)
 		}
 	}
 }
