@@ -30,7 +30,7 @@ build: setup-build ## Build bin/rk, a static binary.
 .PHONY: test
 test: setup-test ## Run the unit, CLI and fake-engine tests with the race detector.
 	go vet -tags '$(TAGS)' ./...
-	set -o pipefail; go test -race -tags '$(TAGS)' -v ./... 2>&1 | hack/filter-test-output.sh
+	set -o pipefail; go test -race -timeout 20m -tags '$(TAGS)' -v ./... 2>&1 | hack/filter-test-output.sh
 
 .PHONY: lint
 lint: setup-lint ## Run the linters and check that generated files are up to date.
