@@ -15,4 +15,4 @@ CGO_ENABLED=0 go build -trimpath -o bin/testprog ./pkg/engine/enginetest/testpro
 # Docker with pasta needs a newer RootlessKit than Debian has.
 CGO_ENABLED=0 go build -trimpath -modfile hack/tools/rootlesskit.mod -o bin/docker-rootlesskit github.com/rootless-containers/rootlesskit/v2/cmd/rootlesskit
 # One scenario at a time: two cores are not many for several clusters.
-RK_E2E=1 RK_E2E_BIN="$PWD/bin" go test -tags "$TAGS" -count=1 -timeout 60m -p 1 -parallel 1 -v ./e2e/... 2>&1 | hack/filter-test-output.sh
+RK_E2E=1 RK_E2E_BIN="$PWD/bin" go test -tags "$TAGS" -count=1 -timeout 80m -p 1 -parallel 1 -v ./e2e/... 2>&1 | hack/filter-test-output.sh
