@@ -45,8 +45,8 @@ type Engine interface {
 // name too, and wrap ErrNotFound for one that does not exist, except Remove.
 type Containers interface {
 	// CreateContainer makes a container without starting it and returns its
-	// id. It wraps ErrConflict if the name is taken (ErrStorageLeft as well, if
-	// that is by storage alone), ErrNotFound if the image or network does not
+	// id. It wraps ErrConflict if the name is taken (ErrStorageLeft, if that is
+	// by storage alone that cannot be removed), ErrNotFound if the image or network does not
 	// exist, and leaves nothing behind on error.
 	CreateContainer(ctx context.Context, s ContainerSpec) (id string, err error)
 	// StartContainer starts a created or stopped container; starting a

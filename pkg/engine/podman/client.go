@@ -55,18 +55,27 @@ func (c *Client) CreateContainer(ctx context.Context, s engine.ContainerSpec) (s
 	longer, cancel := settling(ctx)
 	defer cancel()
 	var created types.ContainerCreateResponse
-	err = c.do(longer, func(ctx context.Context) (err error) {
-		created, err = containers.CreateWithSpec(ctx, spec, nil)
-		return err
-	})
+	create := func() error {
+		err := c.do(longer, func(ctx context.Context) (err error) {
+			created, err = containers.CreateWithSpec(ctx, spec, nil)
+			return err
+		})
+		return classify(err, creating)
+	}
+	err = create()
+	// A service that was killed while it made or removed a container of this
+	// name leaves storage without a container, which nobody else can use.
+	if errors.Is(err, engine.ErrConflict) && c.storageLeft(ctx, s.Name, s.Image) {
+		if removeErr := c.remove(ctx, s.Name); removeErr != nil {
+			err = fmt.Errorf("%w: %w", engine.ErrStorageLeft, removeErr)
+		} else {
+			err = create()
+		}
+	}
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return "", ctx.Err()
 	case err != nil:
-		err = classify(err, creating)
-		if errors.Is(err, engine.ErrConflict) && c.storageLeft(ctx, s.Name) {
-			err = fmt.Errorf("%w: %w", engine.ErrStorageLeft, err)
-		}
 		return "", fmt.Errorf("create container %s: %w", s.Name, err)
 	case ctx.Err() != nil:
 		return "", errors.Join(ctx.Err(), c.RemoveContainer(longer, created.ID))
@@ -111,7 +120,7 @@ func (c *Client) RemoveContainer(ctx context.Context, id string) error {
 	if _, inspectErr := c.inspect(ctx, id); !errors.Is(inspectErr, engine.ErrNotFound) {
 		return wrap(err, "remove container %s", id)
 	}
-	if !c.storageLeft(ctx, id) {
+	if !c.storageLeft(ctx, id, "") {
 		return nil
 	}
 	// What is left is to Podman a container of another program now, and can be removed as such.
@@ -165,15 +174,16 @@ func (c *Client) awaitCopies(ctx context.Context, id string) {
 // copyInterval is the pause between two looks at whether a copy has ended.
 const copyInterval = 20 * time.Millisecond
 
-// storageLeft says that there is storage of a container, but no such container.
-func (c *Client) storageLeft(ctx context.Context, nameOrID string) bool {
+// storageLeft says that there is storage of a container, but no such container;
+// if image is not empty, only one of that image counts.
+func (c *Client) storageLeft(ctx context.Context, nameOrID, image string) bool {
 	var reports []types.ListContainer
 	err := c.do(ctx, func(ctx context.Context) (err error) {
 		reports, err = containers.List(ctx, new(containers.ListOptions).WithAll(true).WithExternal(true))
 		return err
 	})
 	return err == nil && slices.ContainsFunc(reports, func(r types.ListContainer) bool {
-		return r.State == "storage" && (r.ID == nameOrID || slices.Contains(r.Names, nameOrID))
+		return r.State == "storage" && (r.ID == nameOrID || slices.Contains(r.Names, nameOrID)) && (image == "" || r.Image == image)
 	})
 }
 

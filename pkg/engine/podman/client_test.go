@@ -105,11 +105,43 @@ func TestCreateContainer(t *testing.T) {
 
 // TestNameTakenByStorage: a name that no container has, but storage that one left.
 func TestNameTakenByStorage(t *testing.T) {
-	api, c := serveAPI(t)
-	api.fail(create, http.StatusInternalServerError, `creating container storage: the container name "rk-demo-control-plane" is already in use by 1`)
-	api.answer("GET /containers/json", http.StatusOK, []map[string]any{{"Id": "1", "Names": []string{"rk-demo-control-plane"}, "State": "storage"}})
-	if _, err := c.CreateContainer(t.Context(), nodeSpec); !errors.Is(err, engine.ErrStorageLeft) || !errors.Is(err, engine.ErrConflict) {
-		t.Errorf("got %v", err)
+	const taken = `creating container storage: the container name "rk-demo-control-plane" is already in use by 1`
+	for name, test := range map[string]struct {
+		image   string
+		removal int // status
+		want    error
+	}{
+		"removed, and made again":  {nodeSpec.Image, http.StatusOK, nil},
+		"it cannot be removed":     {nodeSpec.Image, http.StatusInternalServerError, engine.ErrStorageLeft},
+		"it is of another program": {"localhost/other:v1", http.StatusOK, engine.ErrConflict},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api, c := serveAPI(t)
+			removed := false
+			api.on(create, func(w http.ResponseWriter, _ *http.Request) {
+				if removed {
+					w.WriteHeader(http.StatusCreated)
+					_, _ = fmt.Fprint(w, `{"Id": "abc"}`)
+					return
+				}
+				w.WriteHeader(http.StatusInternalServerError)
+				_, _ = fmt.Fprintf(w, `{"message": %q, "response": 500}`, taken)
+			})
+			api.answer("GET /containers/json", http.StatusOK, []map[string]any{
+				{"Id": "1", "Names": []string{nodeSpec.Name}, "State": "storage", "Image": test.image},
+			})
+			api.on("DELETE /containers/"+nodeSpec.Name, func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(test.removal)
+				if removed = test.removal == http.StatusOK; removed {
+					_, _ = fmt.Fprint(w, `[{"Id": "1"}]`)
+				} else {
+					_, _ = fmt.Fprint(w, `{"message": "directory not empty", "response": 500}`)
+				}
+			})
+			if _, err := c.CreateContainer(t.Context(), nodeSpec); !errors.Is(err, test.want) || (err == nil) != (test.want == nil) {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
 
