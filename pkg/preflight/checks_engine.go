@@ -3,6 +3,7 @@
 package preflight
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -171,9 +172,13 @@ func lookPasta(f *Facts) verdict {
 		return dunno("the engine does not answer")
 	}
 	e := f.Engine.Value
-	// RootlessKit 2.0 does not say that pasta, which is without a port driver there, forwards ports implicitly.
-	if !f.docker() || e.NetworkDriver != "pasta" || e.PortDriver != "implicit" && e.PortDriver != "" {
+	switch {
+	case !f.docker():
 		return verdict{}
+	case e.NetworkDriver != "pasta":
+		return pass(cmp.Or(e.NetworkDriver, "not pasta"))
+	case e.PortDriver != "implicit" && e.PortDriver != "": // RootlessKit 2.0 does not say that pasta forwards ports implicitly
+		return pass("pasta, with the port driver " + e.PortDriver)
 	}
 	if !older(e.RootlessKit, "2.3.2") {
 		return pass("RootlessKit " + e.RootlessKit)
