@@ -119,8 +119,8 @@ func programs(t *testing.T) string {
 func TestTrixieDocker(t *testing.T) {
 	h := start(t, testhost.Options{Release: testhost.Trixie, Docker: &testhost.Docker{}})
 	conformance(t, h, docker)
-	runScenarios(t, h, docker, "one-node", "three-nodes", "private", "failures", "two-engines", "load", "node-options", "kind-config", "registry")
-	runIfAll(t, h, docker, "control-planes", "two-clusters", "nftables", "export", "commands", "kind-network", "dual-stack", "custom-image")
+	runScenarios(t, h, docker, "one-node", "three-nodes", "private", "failures", "two-engines", "load", "node-options", "kind-config")
+	runIfAll(t, h, docker, "control-planes", "registry", "two-clusters", "nftables", "export", "commands", "kind-network", "dual-stack", "custom-image")
 }
 
 // TestBookwormDocker is Docker 20.10, the oldest.
