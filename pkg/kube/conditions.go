@@ -101,7 +101,7 @@ func DeploymentAvailable(ns, name string) Condition {
 		}
 		d := o.(*appsv1.Deployment)
 		if d.Status.ObservedGeneration < d.Generation {
-			return errors.New("the controller manager has not seen it yet")
+			return errUnseen
 		}
 		for _, c := range d.Status.Conditions {
 			if c.Type == appsv1.DeploymentAvailable && c.Status == corev1.ConditionTrue {
@@ -135,7 +135,7 @@ func DaemonSetReady(ns, name string, onNodes ...string) Condition {
 		st := d.Status
 		switch {
 		case st.ObservedGeneration < d.Generation:
-			return errors.New("the controller manager has not seen it yet")
+			return errUnseen
 		case st.DesiredNumberScheduled == 0:
 			return errors.New("there is no node for it yet")
 		case st.NumberReady < st.DesiredNumberScheduled || st.UpdatedNumberScheduled < st.DesiredNumberScheduled:
